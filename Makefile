@@ -1,0 +1,67 @@
+# Two commands matter: `make serve` and `make test`. Both set up what they need in .venv and are quick the second time.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first interpreter on the PATH that is new enough; `make PYTHON=/path/to/python serve` takes another.
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	"$$name" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest
+UV := $(BIN)/python -m uv
+
+.PHONY: help serve test lint unit lock wheel clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+serve: $(VENV)/.server ## Run the service at https://127.0.0.1:9443, with its data in pickguard-data
+	@exec $(BIN)/pickguard serve $(ARGS)
+
+test: $(VENV)/.dev ## Check everything: style, types, layers, all tests, the built wheel
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -n auto --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.dev ## Style, types and layers only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev ## The unit tests only, in a few seconds
+	$(PYTEST) tests/unit
+
+lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
+	$(PIP) install uv
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' pyproject.toml --extra server --group build --output-file requirements/server.txt
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' pyproject.toml --extra server --group dev \
+		--constraints requirements/server.txt --output-file requirements/dev.txt
+
+wheel: $(VENV)/.dev ## Build the wheel into dist/
+	$(BIN)/python -m hatchling build --target wheel
+
+clean: ## Remove what the other targets made, but no data
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'Pickguard needs Python 3.11 or newer: install one, or name it with make PYTHON=/path/to/python' >&2; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo 'On Debian and Ubuntu, venv is a package of its own: apt install python3-venv' >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.server: requirements/server.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing what the service needs (once) ...'
+	@$(PIP) install --require-hashes --requirement requirements/server.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing what the tests need (once) ...'
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.server

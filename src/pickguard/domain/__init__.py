@@ -1,0 +1,1 @@
+"""The core: a pure model of accounts, and the use cases on top of it."""

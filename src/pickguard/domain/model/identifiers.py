@@ -1,0 +1,25 @@
+"""Identifiers: UUIDs of version 7, made from a time and random bytes that the caller brings."""
+
+from datetime import datetime
+from typing import NewType
+from uuid import UUID
+
+UserId = NewType("UserId", UUID)
+SessionId = NewType("SessionId", UUID)
+
+UUID7_RANDOM_BYTES = 10
+
+
+def uuid7(now: datetime, randomness: bytes) -> UUID:
+    """Return the UUIDv7 of a moment (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits.
+
+    `randomness` has exactly `UUID7_RANDOM_BYTES` bytes; six of its bits give way to the version and the variant.
+    """
+    if len(randomness) != UUID7_RANDOM_BYTES:
+        message = f"a UUIDv7 takes {UUID7_RANDOM_BYTES} random bytes, not {len(randomness)}"
+        raise ValueError(message)
+    milliseconds = int(now.timestamp() * 1000)
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(randomness, "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)

@@ -1,0 +1,196 @@
+"""Proving who one is: by password to log in and to reauthenticate, by token for everything else."""
+
+import attrs
+
+from pickguard.domain.model.accounts import Account, Transition
+from pickguard.domain.model.credentials import normalise_password
+from pickguard.domain.model.errors import (
+    AccountsError,
+    HashingOverloaded,
+    InvalidCredentials,
+    InvalidFields,
+    InvalidToken,
+    WrongPassword,
+)
+from pickguard.domain.model.events import LogInRefused, PasswordRefused
+from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, SessionId, UserId, uuid7
+from pickguard.domain.model.sessions import TOKEN_SECRET_BYTES, Client, Session, SessionRules, Token
+from pickguard.domain.model.users import EmailAddress, User
+from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.fields import FieldExaminer
+from pickguard.ports.accounts import AccountRepository, Snapshot
+from pickguard.ports.clock import Clock
+from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.secrets import SecretSource
+
+
+@attrs.frozen(kw_only=True)
+class Principal:
+    """Who makes a request: a user, within one of their sessions."""
+
+    user: User
+    session: Session
+
+
+@attrs.frozen(kw_only=True)
+class LoggedIn:
+    """A session with its token. The token is known only here and to the client: keep it out of logs."""
+
+    token: Token = attrs.field(repr=False)
+    user: User
+    session: Session
+
+
+class Authentication:
+    """Checks passwords and tokens."""
+
+    def __init__(
+        self,
+        *,
+        accounts: AccountRepository,
+        changes: AccountChanges,
+        hasher: PasswordHasher,
+        clock: Clock,
+        secrets: SecretSource,
+        fields: FieldExaminer,
+        session_rules: SessionRules,
+    ) -> None:
+        self._accounts = accounts
+        self._changes = changes
+        self._hasher = hasher
+        self._clock = clock
+        self._secrets = secrets
+        self._fields = fields
+        self._rules = session_rules
+
+    async def log_in(self, *, email: str, password: str, client: Client | None = None) -> LoggedIn:
+        """Open a session.
+
+        Raises `InvalidCredentials` for an address without an account and for a wrong password, after the same work;
+        `InvalidFields` only for what is longer than any address or password can be. A session is opened only while the
+        password that was verified is the account's: a log-in that began before a change of password fails after it.
+        """
+        faults = self._fields.log_in_faults(email=email, password=password)
+        if faults:
+            raise InvalidFields(faults)
+        client = client or Client()
+        password = normalise_password(password)
+        address = _parse_address(email)
+        found = None if address is None else await self._accounts.find(address)
+        verified = await self._hasher.verify(found.account.credential.password_hash if found else None, password)
+        if found is None or address is None or not verified:
+            user_id = found.account.user.id if found else None
+            self._changes.publish(LogInRefused(user_id=user_id, at=self._clock.now(), client=client))
+            raise InvalidCredentials
+        return await self._open_session(found, address, password, client)
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return whom a bearer token stands for; `InvalidToken` where it opens nothing. One read of the store.
+
+        The use of the session is noted at most once in `SessionRules.touch_interval`, as well as it can be: where that
+        write fails the answer is still right.
+        """
+        parsed = Token.parse(token)
+        read = await self._accounts.read_session(parsed.user_id, parsed.digest)
+        now = self._clock.now()
+        if read is None or not read[1].is_live(now, self._rules):
+            raise InvalidToken
+        user, session = read
+        if session.is_due_for_touch(now, self._rules):
+            session = await self._touch(parsed, session)
+        return Principal(user=user, session=session)
+
+    async def reauthenticate(self, token: str, *, password: str) -> LoggedIn:
+        """Prove the password again within a session: the same session, fresh, under a new token; the old one is refused.
+
+        Raises `InvalidToken`, `WrongPassword`, and `InvalidFields` for a password longer than any can be.
+        """
+        parsed = Token.parse(token)
+        faults = self._fields.proof_faults(password, field="password")
+        if faults:
+            raise InvalidFields(faults)
+        password = normalise_password(password)
+        snapshot = await self._accounts.get(parsed.user_id)
+        if snapshot is None:
+            raise InvalidToken
+        session = snapshot.account.session(parsed.digest, self._clock.now(), self._rules)
+        await self.prove(snapshot.account, session, password)
+        epoch = snapshot.account.credential.epoch
+        fresh = self._new_token(parsed.user_id)
+
+        def decide(account: Account) -> Transition:
+            return account.reauthenticate_session(
+                parsed.digest, fresh.digest, epoch=epoch, now=self._clock.now(), rules=self._rules
+            )
+
+        account = await self._changes.apply(parsed.user_id, decide, first=snapshot)
+        return LoggedIn(token=fresh, user=account.user, session=_session_of(account, session.id))
+
+    async def prove(self, account: Account, session: Session, password: str) -> None:
+        """Return if the (normalised) password is the account's; `WrongPassword` if not."""
+        if not await self._hasher.verify(account.credential.password_hash, password):
+            now = self._clock.now()
+            self._changes.publish(PasswordRefused(user_id=account.user.id, at=now, session_id=session.id))
+            raise WrongPassword
+
+    async def _open_session(self, found: Snapshot, address: EmailAddress, password: str, client: Client) -> LoggedIn:
+        credential = found.account.credential
+        rehashed = await self._rehash(credential.password_hash, password)
+        now = self._clock.now()
+        token = self._new_token(found.account.user.id)
+        session = Session(
+            id=SessionId(uuid7(now, self._secrets.random_bytes(UUID7_RANDOM_BYTES))),
+            digest=token.digest,
+            created_at=now,
+            last_used_at=now,
+            authenticated_at=now,
+            client=client,
+        )
+
+        def decide(account: Account) -> Transition:
+            opened = account.open_session(session, email=address, epoch=credential.epoch, now=now, rules=self._rules)
+            # Only over the very hash that was verified: another log-in may have rehashed it meanwhile.
+            if rehashed is None or account.credential.password_hash != credential.password_hash:
+                return opened
+            again = opened.account.rehash_password(rehashed, now)
+            return Transition(account=again.account, events=(*opened.events, *again.events))
+
+        try:
+            account = await self._changes.apply(found.account.user.id, decide, first=found)
+        except InvalidToken:  # deleted meanwhile: to somebody who logs in, that is an unknown address
+            raise InvalidCredentials from None
+        return LoggedIn(token=token, user=account.user, session=session)
+
+    async def _rehash(self, password_hash: str, password: str) -> str | None:
+        if not self._hasher.needs_rehash(password_hash):
+            return None
+        try:
+            return await self._hasher.hash(password)
+        except HashingOverloaded:  # not worth refusing a log-in for; the next one tries again
+            return None
+
+    async def _touch(self, token: Token, session: Session) -> Session:
+        def decide(account: Account) -> Transition:
+            return account.touch_session(token.digest, self._clock.now(), self._rules)
+
+        try:
+            account = await self._changes.apply(token.user_id, decide, attempts=1)
+        except InvalidToken:
+            raise
+        except AccountsError:
+            return session
+        return _session_of(account, session.id)
+
+    def _new_token(self, user_id: UserId) -> Token:
+        return Token(user_id=user_id, secret=self._secrets.random_bytes(TOKEN_SECRET_BYTES))
+
+
+def _session_of(account: Account, session_id: SessionId) -> Session:
+    return next(session for session in account.sessions if session.id == session_id)
+
+
+def _parse_address(text: str) -> EmailAddress | None:
+    try:
+        return EmailAddress.parse(text)
+    except InvalidFields:
+        return None

@@ -1,0 +1,81 @@
+"""How a use case changes an account: load, decide, save, and once more where another write came first."""
+
+from collections.abc import Callable
+
+from pickguard.domain.model.accounts import Account, Transition
+from pickguard.domain.model.errors import Conflict, Contended, InvalidToken
+from pickguard.domain.model.events import Event
+from pickguard.domain.model.identifiers import UserId
+from pickguard.ports.accounts import OPERATION_ID_BYTES, AccountRepository, Snapshot
+from pickguard.ports.events import EventPublisher
+from pickguard.ports.secrets import SecretSource
+
+ATTEMPTS = 64
+"""In each round of conflicts at least one of the contenders gets its write, so this many may change one account at once."""
+
+
+class AccountChanges:
+    """Applies decisions to accounts.
+
+    A decision is a pure function of the account and may raise what the use case raises. It is asked again for each state it
+    meets, so it never rests on a state that another write has replaced.
+    """
+
+    def __init__(self, *, accounts: AccountRepository, events: EventPublisher, secrets: SecretSource) -> None:
+        self._accounts = accounts
+        self._events = events
+        self._secrets = secrets
+
+    def new_operation(self) -> bytes:
+        """Return an id for one write."""
+        return self._secrets.random_bytes(OPERATION_ID_BYTES)
+
+    def publish(self, *events: Event) -> None:
+        """Tell what happened."""
+        for event in events:
+            self._events.publish(event)
+
+    async def apply(
+        self,
+        user_id: UserId,
+        decide: Callable[[Account], Transition],
+        *,
+        first: Snapshot | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> Account:
+        """Change an account as decided and return it as it is then.
+
+        `first` is a snapshot at hand, to be tried before the account is loaded anew. Raises what `decide` raises,
+        `InvalidToken` where the account is gone, `Contended` when every attempt met another write, and what the
+        repository raises.
+        """
+        snapshot = first
+        for _ in range(attempts):
+            snapshot = snapshot or await self._accounts.get(user_id)
+            if snapshot is None:
+                raise InvalidToken
+            transition = decide(snapshot.account)
+            if transition.account != snapshot.account:
+                try:
+                    await self._accounts.save(snapshot, transition.account, operation=self.new_operation())
+                except Conflict:
+                    snapshot = None
+                    continue
+            self.publish(*transition.events)
+            return transition.account
+        raise Contended("this account is being changed by too many requests at once")
+
+    async def remove(self, user_id: UserId, decide: Callable[[Account], Event]) -> None:
+        """Remove an account, if `decide`, which may raise, lets it. The same errors as `apply`."""
+        for _ in range(ATTEMPTS):
+            snapshot = await self._accounts.get(user_id)
+            if snapshot is None:
+                raise InvalidToken
+            event = decide(snapshot.account)
+            try:
+                await self._accounts.remove(snapshot, operation=self.new_operation())
+            except Conflict:
+                continue
+            self.publish(event)
+            return
+        raise Contended("this account is being changed by too many requests at once")

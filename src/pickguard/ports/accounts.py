@@ -1,0 +1,72 @@
+"""Where accounts are kept."""
+
+from typing import Protocol
+
+import attrs
+
+from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.sessions import Session, SessionDigest
+from pickguard.domain.model.users import EmailAddress, User
+
+OPERATION_ID_BYTES = 8
+REMEMBERED_OPERATIONS = 8
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """An account as it was at one moment, and which version of it that was."""
+
+    account: Account
+    version: int
+
+
+class AccountRepository(Protocol):
+    """Keeps accounts, each as one unit, and sees to it that no two have one e-mail address.
+
+    What every adapter promises, under any concurrency of tasks and processes and any crash:
+
+    - A write happens as a whole or not at all, and only on the version that the caller read.
+    - What a call has acknowledged by returning is seen by every call that starts afterwards, in any process.
+    - One address (`EmailAddress.key`) belongs to at most one account; a crash never loses an address for good.
+    - `Unavailable` and its kin: `StoreUnavailable` means that nothing was stored. `OutcomeUnknown` means that the write was
+      sent and its answer lost. A lost answer is looked for by the operation's id before that is raised, and a write is never
+      sent twice. An operation's id has `OPERATION_ID_BYTES` random bytes and is used for one call only.
+
+    Every method can raise `StoreUnavailable`; the writing ones also `OutcomeUnknown`.
+    """
+
+    async def get(self, user_id: UserId) -> Snapshot | None:
+        """Return the account, or None where there is none of that id. One consistent state."""
+
+    async def find(self, email: EmailAddress) -> Snapshot | None:
+        """Return the account that has this address, or None. Takes as long for an address that nobody has."""
+
+    async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
+        """Return the user and the one session, as of one moment; None where either is gone. Expiry is not looked at.
+
+        This is the authenticated read: it costs one round trip, however many sessions the account has.
+        """
+
+    async def add(self, account: Account, *, operation: bytes) -> None:
+        """Store a new account.
+
+        Raises `AddressTaken` where its address has an account, `AddressUndecided` where another claim on the address is too
+        young to tell.
+        """
+
+    async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:
+        """Replace `before` by `after`, which has the same user id, as one write.
+
+        Raises `Conflict` where the stored version is not that of `before` any more or the account is gone, `AddressTaken`
+        or `AddressUndecided` where the address changes to one that another account has or may have.
+        """
+
+    async def remove(self, before: Snapshot, *, operation: bytes) -> None:
+        """Remove the account with all that belongs to it, and free its address.
+
+        Raises `Conflict` where the stored version is not that of `before` any more or the account is gone.
+        """
+
+    async def check_writable(self) -> None:
+        """Return if a write would succeed now; `StoreUnavailable` if not."""
