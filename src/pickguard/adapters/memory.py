@@ -1,0 +1,68 @@
+"""Accounts in a dictionary: the same promises as any other adapter, gone with the process.
+
+For unit tests, other services' tests, and trying things out. No method waits for anything between reading and writing, so
+each is atomic among the tasks of one event loop; it is not for use from several threads.
+"""
+
+from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.errors import AddressTaken, Conflict
+from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.sessions import Session, SessionDigest
+from pickguard.domain.model.users import EmailAddress, User
+from pickguard.ports.accounts import Snapshot
+
+
+class MemoryAccounts:
+    """An `AccountRepository` that keeps nothing beyond its own life."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[UserId, Snapshot] = {}
+        self._owners: dict[str, UserId] = {}
+
+    async def get(self, user_id: UserId) -> Snapshot | None:
+        """See `AccountRepository.get`."""
+        return self._snapshots.get(user_id)
+
+    async def find(self, email: EmailAddress) -> Snapshot | None:
+        """See `AccountRepository.find`."""
+        owner = self._owners.get(email.key)
+        return None if owner is None else self._snapshots[owner]
+
+    async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
+        """See `AccountRepository.read_session`."""
+        snapshot = self._snapshots.get(user_id)
+        if snapshot is None:
+            return None
+        session = next((session for session in snapshot.account.sessions if session.digest == digest), None)
+        return None if session is None else (snapshot.account.user, session)
+
+    async def add(self, account: Account, *, operation: bytes) -> None:  # noqa: ARG002 (no answer is ever lost here)
+        """See `AccountRepository.add`."""
+        if account.user.email.key in self._owners:
+            raise AddressTaken
+        self._owners[account.user.email.key] = account.user.id
+        self._snapshots[account.user.id] = Snapshot(account=account, version=1)
+
+    async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:  # noqa: ARG002
+        """See `AccountRepository.save`."""
+        self._confirm(before)
+        user_id, old, new = after.user.id, before.account.user.email.key, after.user.email.key
+        if self._owners.get(new, user_id) != user_id:
+            raise AddressTaken
+        del self._owners[old]
+        self._owners[new] = user_id
+        self._snapshots[user_id] = Snapshot(account=after, version=before.version + 1)
+
+    async def remove(self, before: Snapshot, *, operation: bytes) -> None:  # noqa: ARG002
+        """See `AccountRepository.remove`."""
+        self._confirm(before)
+        del self._snapshots[before.account.user.id]
+        del self._owners[before.account.user.email.key]
+
+    async def check_writable(self) -> None:
+        """See `AccountRepository.check_writable`."""
+
+    def _confirm(self, before: Snapshot) -> None:
+        present = self._snapshots.get(before.account.user.id)
+        if present is None or present.version != before.version:
+            raise Conflict

@@ -1,0 +1,170 @@
+"""The repository of accounts on Redis or Valkey: one hash for each account, one small script for each write."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from pickguard.adapters.redis import scripts
+from pickguard.adapters.redis.claims import DEADLINE, Claim, Claims
+from pickguard.adapters.redis.connection import FAILURES, REFUSALS, Client, Commands, unavailable
+from pickguard.adapters.redis.encoding import (
+    OPERATIONS,
+    USER,
+    VERSION,
+    account_key,
+    decode_session,
+    decode_snapshot,
+    decode_user,
+    encode_account,
+    has_operation,
+    session_field,
+)
+from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.errors import Conflict, OutcomeUnknown, StoreUnavailable
+from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.sessions import Session, SessionDigest
+from pickguard.domain.model.users import EmailAddress, User
+from pickguard.ports.accounts import REMEMBERED_OPERATIONS, Snapshot
+
+DEFAULT_PREFIX = "pg"
+_NOBODY = UserId(UUID(int=0))
+
+
+class RedisAccounts:
+    """An `AccountRepository` on a redis-py client.
+
+    The client must not retry by itself, and must not decode answers; `open_client` makes one. Every key begins with the
+    prefix and a colon.
+    """
+
+    def __init__(self, client: Client, *, prefix: str = DEFAULT_PREFIX) -> None:
+        self._commands = Commands(client)
+        self._prefix = prefix
+        self._claims = Claims(commands=self._commands, prefix=prefix, has_address=self._has_address)
+
+    async def get(self, user_id: UserId) -> Snapshot | None:
+        """See `AccountRepository.get`."""
+        answer = await self._commands.ask("HGETALL", account_key(self._prefix, user_id))
+        return decode_snapshot(answer, user_id) if answer else None
+
+    async def find(self, email: EmailAddress) -> Snapshot | None:
+        """See `AccountRepository.find`. An address that nobody has is looked up at nobody's account, to take as long."""
+        claim = await self._claims.read(email.key)
+        snapshot = await self.get(_NOBODY if claim is None else claim.user_id)
+        return snapshot if snapshot is not None and snapshot.account.user.email.key == email.key else None
+
+    async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
+        """See `AccountRepository.read_session`. One HMGET."""
+        key = account_key(self._prefix, user_id)
+        user, session = await self._commands.ask("HMGET", key, USER, session_field(digest))
+        if user is None or session is None:
+            return None
+        return decode_user(user, user_id), decode_session(session, digest)
+
+    async def add(self, account: Account, *, operation: bytes) -> None:
+        """See `AccountRepository.add`."""
+        address, user_id = account.user.email.key, account.user.id
+        claim = await self._claims.acquire(address, user_id, nonce=operation.hex())
+        await self._save_under(claim, address, None, account, operation)
+
+    async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:
+        """See `AccountRepository.save`."""
+        old_address, new_address = before.account.user.email.key, after.user.email.key
+        if old_address == new_address:
+            if await self._save(before, after, operation, claim=None) == scripts.CONFLICT:
+                raise Conflict
+            return
+        superfluous = await self._claims.read(old_address)
+        claim = await self._claims.acquire(new_address, after.user.id, nonce=operation.hex())
+        await self._save_under(claim, new_address, before, after, operation)
+        if superfluous is not None and superfluous.user_id == after.user.id:
+            await self._claims.release(old_address, superfluous)
+
+    async def remove(self, before: Snapshot, *, operation: bytes) -> None:  # noqa: ARG002 (a removal leaves no trace to look for)
+        """See `AccountRepository.remove`."""
+        user_id, address = before.account.user.id, before.account.user.email.key
+        superfluous = await self._claims.read(address)
+        if await self._remove(before) == scripts.CONFLICT:
+            raise Conflict
+        if superfluous is not None and superfluous.user_id == user_id:
+            await self._claims.release(address, superfluous)
+
+    async def check_writable(self) -> None:
+        """See `AccountRepository.check_writable`: writes a key of its own, which goes by itself."""
+        await self._commands.ask("SET", f"{self._prefix}:probe", b"", "PX", 1000)
+
+    async def _has_address(self, user_id: UserId, address: str) -> bool:
+        user = await self._commands.ask("HGET", account_key(self._prefix, user_id), USER)
+        return user is not None and decode_user(user, user_id).email.key == address
+
+    async def _save_under(
+        self, claim: Claim, address: str, before: Snapshot | None, after: Account, operation: bytes
+    ) -> None:
+        """Save, relying on a claim; give the claim back where it is certain that nothing was saved."""
+        try:
+            outcome = await self._save(before, after, operation, claim=claim)
+        except StoreUnavailable:
+            await self._claims.release(address, claim)
+            raise
+        if outcome == scripts.SAVED:
+            return
+        await self._claims.release(address, claim)
+        if outcome == scripts.CONFLICT:
+            raise Conflict
+        raise StoreUnavailable("the claim on the address had grown too old when the account was saved")
+
+    async def _save(self, before: Snapshot | None, after: Account, operation: bytes, *, claim: Claim | None) -> int:
+        version = before.version if before else 0
+        old = encode_account(before.account) if before else {}
+        new = encode_account(after)
+        written: list[bytes] = []
+        for name, value in new.items():
+            if old.get(name) != value:
+                written += [name, value]
+        args: list[Any] = [
+            version,
+            operation,
+            len(operation) * REMEMBERED_OPERATIONS,
+            "" if claim is None else claim.made_at,
+            DEADLINE // timedelta(milliseconds=1),
+            len(written),
+            *written,
+            *(name for name in old if name not in new),
+        ]
+        key = account_key(self._prefix, after.user.id)
+        try:
+            return int(await self._commands.once(scripts.SAVE, key, *args))
+        except REFUSALS as error:
+            raise unavailable(error) from error
+        except FAILURES as error:
+            return await self._look_for(operation, key, version, error)
+
+    async def _look_for(self, operation: bytes, key: str, expected: int, error: BaseException) -> int:
+        """Say what became of a save whose answer was lost. It may still be on its way, so it is not sent again."""
+        try:
+            version, operations = await self._commands.ask("HMGET", key, VERSION, OPERATIONS)
+        except StoreUnavailable:
+            raise OutcomeUnknown("the store did not answer a write") from error
+        if operations is not None and has_operation(operations, operation):
+            return scripts.SAVED
+        # Another write took its version, and too few have followed to forget it: it can never happen any more.
+        if version is not None and expected < int(version) <= expected + REMEMBERED_OPERATIONS:
+            return scripts.CONFLICT
+        raise OutcomeUnknown("the store did not answer a write") from error
+
+    async def _remove(self, before: Snapshot) -> int:
+        key = account_key(self._prefix, before.account.user.id)
+        try:
+            return int(await self._commands.once(scripts.REMOVE, key, before.version))
+        except REFUSALS as error:
+            raise unavailable(error) from error
+        except FAILURES as error:
+            try:
+                version = await self._commands.ask("HGET", key, VERSION)
+            except StoreUnavailable:
+                raise OutcomeUnknown("the store did not answer a removal") from error
+            if version is None:  # gone, as was wanted, by this removal or by another
+                return scripts.SAVED
+            if int(version) > before.version:
+                return scripts.CONFLICT
+            raise OutcomeUnknown("the store did not answer a removal") from error

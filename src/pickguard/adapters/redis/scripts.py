@@ -1,0 +1,108 @@
+"""The scripts that run inside the server: each one command, one key, one atomic step.
+
+Every script reads and judges before its first write, and no command after a write can fail, because a script that fails half-way
+keeps what it has written. Times are the server's own, in milliseconds since 1970.
+"""
+
+import hashlib
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class Script:
+    """The source of a script, and the digest by which a server knows it."""
+
+    source: str
+    digest: str = attrs.field(init=False)
+
+    @digest.default
+    def _digest(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+_NOW: Final = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+"""
+
+# KEYS: claim. ARGV: user, nonce. Answers {won, claim, now}. Sent twice with one nonce it claims once.
+CLAIM = Script(
+    _NOW
+    + """
+local there = redis.call('GET', KEYS[1])
+if there then
+  local own = ARGV[1] .. ' ' .. ARGV[2] .. ' '
+  return {string.sub(there, 1, #own) == own and 1 or 0, there, now}
+end
+local mine = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. string.format('%.0f', now)
+redis.call('SET', KEYS[1], mine)
+return {1, mine, now}
+"""
+)
+
+# KEYS: claim. ARGV: the claim as it was read, user, nonce, least age in ms. Answers {won, claim}.
+TAKE_OVER = Script(
+    _NOW
+    + """
+local there = redis.call('GET', KEYS[1])
+if there ~= ARGV[1] then
+  return {0, there or ''}
+end
+if now - tonumber(string.match(there, '%d+$')) < tonumber(ARGV[4]) then
+  return {0, there}
+end
+local mine = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.0f', now)
+redis.call('SET', KEYS[1], mine)
+return {1, mine}
+"""
+)
+
+# KEYS: claim. ARGV: the claim as it was read. Answers how many claims it released.
+RELEASE = Script(
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('DEL', KEYS[1])
+"""
+)
+
+SAVED: Final = 1
+CONFLICT: Final = 0
+LATE: Final = 2
+
+# KEYS: account. ARGV: expected version (0: none yet), operation, its length times how many to remember, time of the claim that
+# this relies on or '', greatest age of that claim in ms, how many values of fields follow, fields and values, fields to drop.
+SAVE = Script(
+    _NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'v', 'o')
+local version = tonumber(held[1] or '0')
+if version ~= tonumber(ARGV[1]) then
+  return 0
+end
+if ARGV[4] ~= '' and now - tonumber(ARGV[4]) > tonumber(ARGV[5]) then
+  return 2
+end
+local operations = string.sub(ARGV[2] .. (held[2] or ''), 1, tonumber(ARGV[3]))
+local last = 6 + tonumber(ARGV[6])
+redis.call('HSET', KEYS[1], 'v', string.format('%.0f', version + 1), 'o', operations, unpack(ARGV, 7, last))
+if #ARGV > last then
+  redis.call('HDEL', KEYS[1], unpack(ARGV, last + 1))
+end
+return 1
+"""
+)
+
+# KEYS: account. ARGV: expected version. Answers like SAVE.
+REMOVE = Script(
+    """
+if redis.call('HGET', KEYS[1], 'v') ~= ARGV[1] then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+return 1
+"""
+)
