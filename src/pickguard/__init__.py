@@ -1,0 +1,63 @@
+"""Accounts and sessions: register, log in for an opaque bearer token, see and end sessions, change and delete the account."""
+
+from pickguard.domain.model.errors import (
+    AccountsError,
+    AddressTaken,
+    AddressUndecided,
+    Contended,
+    Fault,
+    HashingOverloaded,
+    InvalidCredentials,
+    InvalidFields,
+    InvalidToken,
+    OutcomeUnknown,
+    PreconditionFailed,
+    ReauthenticationRequired,
+    SessionNotFound,
+    StoreUnavailable,
+    Unavailable,
+    WrongPassword,
+)
+from pickguard.domain.model.identifiers import SessionId, UserId
+from pickguard.domain.model.sessions import Client, Session, SessionRules, Token
+from pickguard.domain.model.users import EmailAddress, PersonName, User
+from pickguard.domain.services.authentication import LoggedIn, Principal
+from pickguard.domain.services.sessions import SessionList
+from pickguard.entrypoints.bootstrap import Services, build_services, open_services
+from pickguard.entrypoints.settings import Settings, SettingsError
+
+__all__ = [
+    "AccountsError",
+    "AddressTaken",
+    "AddressUndecided",
+    "Client",
+    "Contended",
+    "EmailAddress",
+    "Fault",
+    "HashingOverloaded",
+    "InvalidCredentials",
+    "InvalidFields",
+    "InvalidToken",
+    "LoggedIn",
+    "OutcomeUnknown",
+    "PersonName",
+    "PreconditionFailed",
+    "Principal",
+    "ReauthenticationRequired",
+    "Services",
+    "Session",
+    "SessionId",
+    "SessionList",
+    "SessionNotFound",
+    "SessionRules",
+    "Settings",
+    "SettingsError",
+    "StoreUnavailable",
+    "Token",
+    "Unavailable",
+    "User",
+    "UserId",
+    "WrongPassword",
+    "build_services",
+    "open_services",
+]

@@ -1,0 +1,5 @@
+"""``python -m pickguard`` is ``pickguard``."""
+
+from pickguard.entrypoints.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""The composition root: the one place that knows which adapter stands behind which port."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import attrs
+
+from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
+from pickguard.adapters.common_passwords import ListedPasswords
+from pickguard.adapters.event_log import LoggedEvents
+from pickguard.adapters.memory import MemoryAccounts
+from pickguard.adapters.system import SystemClock, SystemSecrets
+from pickguard.domain.model.credentials import PasswordRules
+from pickguard.domain.model.sessions import SessionRules
+from pickguard.domain.services.authentication import Authentication
+from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.profiles import Profiles
+from pickguard.domain.services.registration import Registration
+from pickguard.domain.services.sessions import Sessions
+from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
+from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.clock import Clock
+from pickguard.ports.events import EventPublisher
+from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.passwords import CommonPasswords
+from pickguard.ports.secrets import SecretSource
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """The use cases, wired to their adapters, and the rules they follow."""
+
+    registration: Registration
+    authentication: Authentication
+    profiles: Profiles
+    sessions: Sessions
+    fields: FieldExaminer
+    accounts: AccountRepository
+    session_rules: SessionRules
+
+
+def build_services(
+    *,
+    accounts: AccountRepository,
+    hasher: PasswordHasher,
+    clock: Clock | None = None,
+    secrets: SecretSource | None = None,
+    events: EventPublisher | None = None,
+    common_passwords: CommonPasswords | None = None,
+    password_rules: PasswordRules | None = None,
+    session_rules: SessionRules | None = None,
+) -> Services:
+    """Wire the use cases to adapters of one's choice; what is left out is that of the system."""
+    clock = clock or SystemClock()
+    secrets = secrets or SystemSecrets()
+    session_rules = session_rules or SessionRules()
+    fields = FieldExaminer(
+        rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords()
+    )
+    changes = AccountChanges(accounts=accounts, events=events or LoggedEvents(), secrets=secrets)
+    authentication = Authentication(
+        accounts=accounts,
+        changes=changes,
+        hasher=hasher,
+        clock=clock,
+        secrets=secrets,
+        fields=fields,
+        session_rules=session_rules,
+    )
+    return Services(
+        registration=Registration(
+            accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields
+        ),
+        authentication=authentication,
+        profiles=Profiles(
+            accounts=accounts,
+            changes=changes,
+            authentication=authentication,
+            hasher=hasher,
+            clock=clock,
+            fields=fields,
+            session_rules=session_rules,
+        ),
+        sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
+        fields=fields,
+        accounts=accounts,
+        session_rules=session_rules,
+    )
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]:
+    """Open the store that the settings name. Raises `StoreUnavailable` where it cannot be used."""
+    if settings.store == EMBEDDED:
+        raise SettingsError(
+            "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
+        )
+    if settings.store == "memory:":
+        yield MemoryAccounts()
+        return
+    # Imported here so that a program on the in-memory adapter needs no redis-py.
+    from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
+    from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+
+    client = open_client(
+        settings.store,
+        connections=settings.store_connections,
+        connect_timeout=settings.store_connect_timeout,
+        command_timeout=settings.store_timeout,
+    )
+    async with client:
+        await check_connection(client)
+        yield RedisAccounts(client)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings | None = None, *, events: EventPublisher | None = None) -> AsyncGenerator[Services]:
+    """Open the store and wire the use cases to it.
+
+    Raises `SettingsError` for a store that only `pickguard serve` can open, `StoreUnavailable` for one that does not answer.
+    """
+    settings = settings or Settings(store="memory:")
+    hasher = Argon2Hasher(
+        parameters=Argon2Parameters(
+            memory_kib=settings.hash_memory, time_cost=settings.hash_time_cost, parallelism=settings.hash_parallelism
+        ),
+        threads=settings.hash_threads or None,
+        wait_budget=settings.hash_wait,
+    )
+    async with open_accounts(settings) as accounts, hasher:
+        yield build_services(
+            accounts=accounts,
+            hasher=hasher,
+            events=events,
+            password_rules=PasswordRules(min_length=settings.password_min_length),
+            session_rules=SessionRules(
+                lifetime=settings.session_lifetime,
+                idle=settings.session_idle,
+                maximum=settings.session_maximum,
+                reauthentication_window=settings.reauthentication_window,
+            ),
+        )

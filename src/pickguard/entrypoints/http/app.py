@@ -1,0 +1,161 @@
+"""The aiohttp application."""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from uuid import uuid4
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from pickguard.domain.model.errors import AccountsError
+from pickguard.entrypoints.bootstrap import Services, open_services
+from pickguard.entrypoints.http.explanations import explain
+from pickguard.entrypoints.http.keys import DEADLINE, REQUEST_ID, SERVICES, SETTINGS
+from pickguard.entrypoints.http.problems import (
+    UNKNOWN_OUTCOME,
+    Problem,
+    ProblemError,
+    for_error,
+    for_http_exception,
+    problem,
+    respond,
+)
+from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, refuse_repeated_authorization
+from pickguard.entrypoints.http.routes import ROUTES
+from pickguard.entrypoints.settings import Settings
+
+logger = logging.getLogger("pickguard.http")
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+
+HEADERS = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+STRICT_TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"
+
+
+def create_app(
+    settings: Settings, *, services: Callable[[Settings], AbstractAsyncContextManager[Services]] = open_services
+) -> web.Application:
+    """Return the application for a store that other processes may share.
+
+    `services` opens the use cases when the application starts and closes them when it stops; a test passes its own.
+    """
+    app = web.Application(middlewares=[_answer_in_form], client_max_size=MAX_BODY_BYTES)
+    app[SETTINGS] = settings
+
+    async def open_and_close(app: web.Application) -> AsyncGenerator[None]:
+        async with services(settings) as opened:
+            app[SERVICES] = opened
+            yield
+
+    app.cleanup_ctx.append(open_and_close)
+    app.on_response_prepare.append(_add_headers)
+    for method, path, handler in ROUTES:
+        if method == hdrs.METH_GET:
+            app.router.add_get(path, handler, expect_handler=_expect)
+        else:
+            app.router.add_route(method, path, handler, expect_handler=_expect)
+    app.router.add_get("/problems/{slug}", explain, expect_handler=_expect)
+    return app
+
+
+@web.middleware
+async def _answer_in_form(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every request an id and a time limit, and every error the form of a problem."""
+    began = time.perf_counter()
+    response = await _answer(request, handler)
+    if request.app[SETTINGS].access_log:
+        _log_request(request, response, time.perf_counter() - began)
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    limit = asyncio.timeout(request.app[SETTINGS].request_timeout.total_seconds())
+    request[DEADLINE] = limit
+    try:
+        async with limit:
+            refuse_repeated_authorization(request)
+            return await handler(request)
+    except AccountsError as error:
+        found = for_error(error)
+    except ProblemError as error:
+        found = error.problem
+    except web.HTTPException as error:
+        found = for_http_exception(error)
+    except TimeoutError:
+        found = _took_too_long(request) if limit.expired() else _internal_error(request)
+    except ConnectionError:  # the client is gone; there is nobody to answer
+        raise
+    except Exception:
+        found = _internal_error(request)
+    return respond(found, request_id(request))
+
+
+def _took_too_long(request: web.Request) -> Problem:
+    safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
+    detail = "The store did not answer in time. Nothing was done." if safe else UNKNOWN_OUTCOME
+    return problem("store-unavailable", detail, headers={hdrs.RETRY_AFTER: "1"})
+
+
+def _internal_error(request: web.Request) -> Problem:
+    # The path may hold anything a client put there, a token even; the route says as much as is needed.
+    logger.exception("request %s to %s %s failed", request_id(request), request.method, _route(request))
+    return problem("internal-error", "The service failed to answer. The log has more under the request's id.")
+
+
+async def _expect(request: web.Request) -> None:
+    """Let a body come that will be read; refuse other expectations (RFC 9110, section 10.1.1)."""
+    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+        found = for_http_exception(web.HTTPExpectationFailed())
+        answer = respond(found, request_id(request))
+        raise web.HTTPExpectationFailed(body=answer.body, content_type=answer.content_type)
+    # A body that is announced as too large need not be sent at all.
+    if request.version == (1, 1) and (request.content_length or 0) <= MAX_BODY_BYTES:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    headers = response.headers
+    headers["X-Request-ID"] = request_id(request)
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if request.secure:
+        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+    headers.popall(hdrs.SERVER, None)
+
+
+def request_id(request: web.Request) -> str:
+    """Return the request's id: the client's, if it is a UUID, else a new one."""
+    known = request.get(REQUEST_ID)
+    if known is None:
+        given = request.headers.getall("X-Request-ID", ())
+        known = given[0] if len(given) == 1 and _UUID.fullmatch(given[0]) else str(uuid4())
+        request[REQUEST_ID] = known
+    return known
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "an unknown path"
+
+
+def _log_request(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+    content = {
+        "request_id": request_id(request),
+        "method": request.method[:20],
+        "route": _route(request),
+        "status": response.status,
+        "ms": round(seconds * 1000, 1),
+        "ip": request.remote,
+    }
+    logger.info("%s", json.dumps(content))

@@ -1,0 +1,13 @@
+"""What the application and its requests carry, under typed keys."""
+
+import asyncio
+
+from aiohttp import web
+
+from pickguard.entrypoints.bootstrap import Services
+from pickguard.entrypoints.settings import Settings
+
+SETTINGS = web.AppKey("settings", Settings)
+SERVICES = web.AppKey("services", Services)
+REQUEST_ID = web.RequestKey("request_id", str)
+DEADLINE = web.RequestKey("deadline", asyncio.Timeout)

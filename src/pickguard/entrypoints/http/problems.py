@@ -1,0 +1,293 @@
+"""What goes wrong, as clients see it: problem details (RFC 9457), and one table from the core's errors to them."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+import orjson
+from aiohttp import web
+
+from pickguard.domain.model import errors
+from pickguard.domain.model.errors import AccountsError, Fault
+
+CONTENT_TYPE = "application/problem+json"
+CHALLENGE = 'Bearer realm="pickguard"'
+
+
+@attrs.frozen(kw_only=True)
+class ProblemType:
+    """A kind of problem: its stable name, its status, and what a person who looks it up should know."""
+
+    slug: str
+    status: int
+    title: str
+    explanation: str
+
+    @property
+    def path(self) -> str:
+        """The path that identifies the type, at which the service explains it."""
+        return f"/problems/{self.slug}"
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """One occurrence of a problem."""
+
+    type: ProblemType
+    detail: str
+    faults: tuple[Fault, ...] = ()
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    close: bool = False
+    """Whether the connection is of no further use, for instance because the rest of a body was not read."""
+
+
+class ProblemError(Exception):
+    """Raised by the HTTP layer itself to answer with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+def _types(*types: ProblemType) -> dict[str, ProblemType]:
+    return {each.slug: each for each in types}
+
+
+TYPES = _types(
+    ProblemType(
+        slug="malformed-request",
+        status=400,
+        title="The request is malformed",
+        explanation="A header or a query parameter is not what it must be, or is there twice. The detail says which.",
+    ),
+    ProblemType(
+        slug="malformed-body",
+        status=400,
+        title="The body is not acceptable JSON",
+        explanation=(
+            "The body must be one JSON text in UTF-8 without a byte order mark. Refused are duplicate keys, NaN and Infinity, "
+            "numbers too large for a double, and more than 16 levels of nesting."
+        ),
+    ),
+    ProblemType(
+        slug="authentication-required",
+        status=401,
+        title="A bearer token is needed",
+        explanation="Log in with POST /v1/sessions and send the access token in the header Authorization: Bearer TOKEN.",
+    ),
+    ProblemType(
+        slug="invalid-token",
+        status=401,
+        title="The bearer token is not valid",
+        explanation="It is unknown, malformed, expired or revoked; which of these is not said. Log in for a new one.",
+    ),
+    ProblemType(
+        slug="invalid-credentials",
+        status=401,
+        title="The e-mail address or the password is wrong",
+        explanation="No account has this e-mail address and this password. Which of the two is wrong is not said.",
+    ),
+    ProblemType(
+        slug="wrong-password",
+        status=403,
+        title="The password is wrong",
+        explanation="The password that was given as proof is not that of the account. Nothing was changed.",
+    ),
+    ProblemType(
+        slug="reauthentication-required",
+        status=403,
+        title="The password must be proved again",
+        explanation=(
+            "This cannot be undone, so the password must have been proved shortly before. "
+            "Call POST /v1/sessions/current/reauthentication, then try again with the new token."
+        ),
+    ),
+    ProblemType(
+        slug="not-found",
+        status=404,
+        title="There is no such resource",
+        explanation="The path names nothing, or nothing of yours.",
+    ),
+    ProblemType(
+        slug="method-not-allowed",
+        status=405,
+        title="The resource does not have this method",
+        explanation="The header Allow lists the methods that the resource has.",
+    ),
+    ProblemType(
+        slug="request-timeout",
+        status=408,
+        title="The request took too long to arrive",
+        explanation="The body did not arrive within ten seconds. Send the request again.",
+    ),
+    ProblemType(
+        slug="email-taken",
+        status=409,
+        title="The e-mail address has an account already",
+        explanation="One address has at most one account; spelling in upper or lower case makes no difference.",
+    ),
+    ProblemType(
+        slug="precondition-failed",
+        status=412,
+        title="The resource has changed",
+        explanation="The condition in If-Match or If-None-Match does not hold. Read the resource again, then decide anew.",
+    ),
+    ProblemType(
+        slug="body-too-large",
+        status=413,
+        title="The body is too large",
+        explanation="A body has at most 16 KiB.",
+    ),
+    ProblemType(
+        slug="unsupported-media-type",
+        status=415,
+        title="The body is of an unsupported type",
+        explanation=(
+            "Send JSON with the header Content-Type: application/json, in UTF-8 and without Content-Encoding. PATCH also takes "
+            "application/merge-patch+json, but no JSON Patch: clients do not tell the server how to process a request."
+        ),
+    ),
+    ProblemType(
+        slug="expectation-failed",
+        status=417,
+        title="The expectation cannot be met",
+        explanation="The only expectation that is supported is Expect: 100-continue.",
+    ),
+    ProblemType(
+        slug="invalid-body",
+        status=422,
+        title="The body breaks rules of its members",
+        explanation=(
+            "The body is JSON, but a member is missing, unknown, of the wrong type or not acceptable. The member errors lists "
+            "every fault, with a JSON pointer to it, a code for programs and a sentence for people."
+        ),
+    ),
+    ProblemType(
+        slug="internal-error",
+        status=500,
+        title="Something went wrong in the service",
+        explanation="This is a fault of the service. Its log holds more under the request's id.",
+    ),
+    ProblemType(
+        slug="overloaded",
+        status=503,
+        title="The service is overloaded",
+        explanation="Nothing was done. Try again after the time in the header Retry-After.",
+    ),
+    ProblemType(
+        slug="store-unavailable",
+        status=503,
+        title="The store is not available",
+        explanation=(
+            "Try again after the time in the header Retry-After. Where the detail says that the outcome is unknown, look first "
+            "whether the change was made."
+        ),
+    ),
+)
+
+_BY_STATUS = {
+    400: "malformed-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+    417: "expectation-failed",
+}
+
+
+def problem(slug: str, detail: str, **more: Any) -> Problem:
+    """Return a problem of the named type."""
+    return Problem(type=TYPES[slug], detail=detail, **more)
+
+
+def _plain(slug: str, detail: str, **headers: str) -> Callable[[Any], Problem]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: problem(slug, detail, headers=named)
+
+
+def _retry_after(wait: timedelta) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(wait.total_seconds())))}
+
+
+def _later(slug: str, detail: str) -> Callable[[Any], Problem]:
+    return lambda error: problem(slug, detail, headers=_retry_after(error.retry_after))
+
+
+UNKNOWN_OUTCOME = "The store did not answer in time. Whether the change was made is unknown: look before you send it again."
+
+TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
+    errors.InvalidFields: lambda error: problem(
+        "invalid-body", "The body breaks the rules that are listed in errors.", faults=error.faults
+    ),
+    errors.AddressTaken: _plain("email-taken", "This e-mail address has an account already."),
+    errors.InvalidCredentials: _plain(
+        "invalid-credentials", "The e-mail address or the password is wrong.", WWW_Authenticate=CHALLENGE
+    ),
+    errors.WrongPassword: _plain("wrong-password", "The current password is wrong."),
+    errors.InvalidToken: _plain(
+        "invalid-token",
+        "The bearer token opens nothing. Log in for a new one.",
+        WWW_Authenticate=f'{CHALLENGE}, error="invalid_token"',
+    ),
+    errors.ReauthenticationRequired: lambda error: problem(
+        "reauthentication-required",
+        f"The password must have been proved within the last {math.ceil(error.max_age.total_seconds() / 60)} minutes.",
+    ),
+    errors.SessionNotFound: _plain("not-found", "You have no session with this id."),
+    errors.PreconditionFailed: _plain("precondition-failed", "The resource is not in the state that the request names."),
+    errors.HashingOverloaded: _later("overloaded", "Too many passwords are waiting to be checked. Nothing was done."),
+    errors.StoreUnavailable: _later("store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."),
+    errors.OutcomeUnknown: _later("store-unavailable", UNKNOWN_OUTCOME),
+    errors.AddressUndecided: _later(
+        "store-unavailable", "Another request for this e-mail address has not ended, so nobody can know yet whose it is."
+    ),
+    errors.Contended: _later("overloaded", "Too many requests are changing this account at once. Nothing was done."),
+    errors.Conflict: _later("overloaded", "Another change came first. Nothing was done."),
+    errors.Unavailable: _later("overloaded", "The service cannot do this now."),
+}
+"""For every error that a use case can raise, the problem that a client gets. A test proves that none is missing."""
+
+def for_error(error: AccountsError) -> Problem:
+    """Return the problem that an error of the core is to a client."""
+    return TABLE[type(error)](error)
+
+
+def for_http_exception(error: web.HTTPException) -> Problem:
+    """Return the problem that aiohttp's own errors are to a client."""
+    slug = _BY_STATUS.get(error.status)
+    if slug is None:
+        slug = "internal-error" if error.status >= 500 else "malformed-request"
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return problem(slug, TYPES[slug].explanation, headers=headers)
+
+
+def respond(problem: Problem, request_id: str) -> web.Response:
+    """Render a problem."""
+    content: dict[str, object] = {
+        "type": problem.type.path,
+        "title": problem.type.title,
+        "status": problem.type.status,
+        "detail": problem.detail,
+        "instance": f"urn:uuid:{request_id}",
+    }
+    if problem.faults:
+        content["errors"] = [
+            {"pointer": _pointer(fault.field), "code": fault.code, "detail": fault.detail} for fault in problem.faults
+        ]
+    response = web.Response(
+        status=problem.type.status, body=orjson.dumps(content), content_type=CONTENT_TYPE, headers=problem.headers
+    )
+    if problem.close:
+        response.force_close()
+    return response
+
+
+def _pointer(member: str) -> str:
+    """Return a JSON pointer to a member, in its URI fragment form (RFC 6901, section 6). An empty name is the whole body."""
+    if not member:
+        return "#"
+    return "#/" + quote(member.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")

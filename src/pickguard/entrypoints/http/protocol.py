@@ -1,0 +1,144 @@
+"""What lies below the application: connections, and answers that no handler sees.
+
+aiohttp's protocol answers what its parser refuses by itself, lets a first request take as long as it likes to arrive, and waits
+for a slow reader for ever. Its class is public, its way to a server is not configurable, so the few things to change are changed
+here, in subclasses, and tests hold aiohttp's newer versions to them.
+"""
+
+import asyncio
+import logging
+from typing import Final
+from uuid import uuid4
+
+from aiohttp import hdrs, web
+from aiohttp.web_request import BaseRequest
+
+from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, request_id
+from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_exception, problem, respond
+
+logger = logging.getLogger("pickguard.http")
+
+HEADER_SECONDS: Final = 10.0
+"""How long a request's header may take, from the connection or from its first byte."""
+IDLE_SECONDS: Final = 75.0
+"""How long a connection may wait for its next request: a little longer than proxies do by default."""
+WRITE_SECONDS: Final = 10.0
+"""How long an answer may lie unread."""
+LINGERING_SECONDS: Final = 2.0
+"""How long the rest of a refused body may still come in, so that a reset connection does not swallow the answer."""
+
+
+class _NamelessResponse(web.Response):
+    """A response that does not say which software made it, also where no application prepares it."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.popall(hdrs.SERVER, None)
+
+
+class Connection(web.RequestHandler):
+    """One connection, on which a client can be neither slow nor silent for long."""
+
+    __slots__ = ("_header_timer", "_unread_timer")
+
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            access_log=None,  # type: ignore[arg-type]
+            # A body with Content-Encoding is refused, so nothing is ever decompressed.
+            auto_decompress=False,
+        )
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to wait for the first request."""
+        super().connection_made(transport)
+        self._header_timer = self._loop.call_later(HEADER_SECONDS, self._cut_off)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the timers."""
+        super().connection_lost(exc)
+        for timer in (self._header_timer, self._unread_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Give a header that has begun its time to end."""
+        super().data_received(data)
+        waiting = self._waiter is not None and not self._waiter.done()
+        if waiting and self._header_timer is None:
+            self._header_timer = self._loop.call_later(HEADER_SECONDS, self._cut_off)
+        elif not waiting and self._header_timer is not None and self._messages:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the answer, and end the connection where the client does not read it."""
+        if isinstance(resp, web.HTTPException) and isinstance(request, web.Request):
+            # Raised where no middleware is: aiohttp judges Expect on unknown paths before the application is asked.
+            resp = respond(for_http_exception(resp), request_id(request))
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                finished = await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            self._cut_off()
+            return resp, True
+        self._watch_unread()
+        return finished
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 (it quotes what the client sent)
+    ) -> web.StreamResponse:
+        """Answer what the parser or the application could not: in the form of every other answer, and without detail."""
+        if status >= 500:
+            logger.error("a request failed outside of the application", exc_info=exc)
+        if request.writer.output_size > 0:
+            message = "a part of another answer was sent already"
+            raise ConnectionError(message)
+        response = _nameless(_fault(status), secure=request.secure)
+        response.force_close()
+        return response
+
+    def _watch_unread(self) -> None:
+        unread = self.transport is not None and self.transport.get_write_buffer_size() > 0
+        if unread and self._unread_timer is None:
+            self._unread_timer = self._loop.call_later(WRITE_SECONDS, self._cut_off_unread)
+        elif not unread and self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _cut_off_unread(self) -> None:
+        self._unread_timer = None
+        if self.transport is not None and self.transport.get_write_buffer_size() > 0:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+
+
+def _fault(status: int) -> Problem:
+    if status >= 500:
+        return problem("internal-error", "The service failed to answer.")
+    return problem("malformed-request", "This is not an HTTP request that the service can read.")
+
+
+def _nameless(found: Problem, *, secure: bool) -> web.Response:
+    new_id = str(uuid4())
+    body = respond(found, new_id).body
+    headers = {**HEADERS, "X-Request-ID": new_id}
+    if secure:
+        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+    return _NamelessResponse(status=found.type.status, body=body, content_type=CONTENT_TYPE, headers=headers)

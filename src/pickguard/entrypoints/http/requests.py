@@ -1,0 +1,132 @@
+"""What is read of a request: the bearer token, the body, conditions and parameters. Each refusal is a problem."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from email.message import Message
+from typing import Any, Final
+
+from aiohttp import ETag, hdrs, web
+
+from pickguard.domain.model.errors import InvalidToken
+from pickguard.domain.model.sessions import Client
+from pickguard.entrypoints.http import strict_json
+from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
+from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
+
+MAX_BODY_BYTES: Final = 16 * 1024
+BODY_SECONDS: Final = 10.0
+"""How long a body may take to arrive; a client that is slower is cut off."""
+
+JSON: Final = ("application/json",)
+JSON_OR_MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
+
+
+def bearer_token(request: web.Request) -> str:
+    """Return the text after the scheme of the one Authorization header (RFC 6750, section 2.1)."""
+    header = request.headers.get(hdrs.AUTHORIZATION, "")
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip(" "):
+        raise ProblemError(
+            problem(
+                "authentication-required",
+                "Send the access token of a log-in in the header Authorization: Bearer TOKEN.",
+                headers={hdrs.WWW_AUTHENTICATE: CHALLENGE},
+            )
+        )
+    token = token.strip(" ")
+    if not token.isascii():
+        raise InvalidToken
+    return token
+
+
+def refuse_repeated_authorization(request: web.Request) -> None:
+    """Refuse a request with two Authorization headers: which of them counts is not for the service to guess."""
+    if len(request.headers.getall(hdrs.AUTHORIZATION, ())) > 1:
+        raise ProblemError(problem("malformed-request", "There is more than one Authorization header."))
+
+
+def client_of(request: web.Request) -> Client:
+    """Return where a request comes from. Forwarding headers are a client's word, so they are not looked at."""
+    return Client(ip=request.remote, user_agent=request.headers.get(hdrs.USER_AGENT))
+
+
+async def read_json(request: web.Request, accepted: tuple[str, ...] = JSON) -> Any:
+    """Return what the body says. Raises problems for its type, its size, its pace and its JSON."""
+    _check_type(request, accepted)
+    data = await _read_body(request)
+    try:
+        return strict_json.parse(data)
+    except strict_json.JsonError as error:
+        message = str(error)
+        raise ProblemError(problem("malformed-body", f"{message[0].upper()}{message[1:]}.")) from None
+
+
+def has_parameter(request: web.Request, name: str, value: str) -> bool:
+    """Tell whether a query parameter has its one value; any other value is a problem."""
+    given = request.query.getall(name, [])
+    if any(each != value for each in given):
+        raise ProblemError(problem("malformed-request", f"The query parameter {name} has one value: {value}."))
+    return bool(given)
+
+
+def matches(condition: tuple[ETag, ...], tag: str, *, weakly: bool) -> bool:
+    """Compare an entity tag with those of a condition (RFC 9110, section 8.8.3.2)."""
+    return any(each.value in ("*", tag) and (weakly or not each.is_weak) for each in condition)
+
+
+def _check_type(request: web.Request, accepted: tuple[str, ...]) -> None:
+    wanted = " or ".join(accepted)
+    given = request.headers.getall(hdrs.CONTENT_TYPE, ())
+    if len(given) != 1:
+        raise _unsupported(f"Send one Content-Type header: {wanted}.", accepted)
+    header = Message()
+    header[hdrs.CONTENT_TYPE] = given[0]
+    if given[0].partition(";")[0].strip().lower() not in accepted:
+        raise _unsupported(f"The Content-Type must be {wanted}.", accepted)
+    charset = header.get_param("charset", "utf-8")
+    if not isinstance(charset, str) or charset.lower() not in {"utf-8", "utf8"}:
+        raise _unsupported("The charset must be UTF-8.", accepted)
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise _unsupported("The body must not be encoded: leave Content-Encoding out.", accepted)
+
+
+def _unsupported(detail: str, accepted: tuple[str, ...]) -> ProblemError:
+    # RFC 9110, section 15.5.16, and RFC 5789, section 3.1: say what would have been accepted.
+    name = "Accept-Patch" if accepted == JSON_OR_MERGE_PATCH else hdrs.ACCEPT
+    return ProblemError(problem("unsupported-media-type", detail, headers={name: ", ".join(accepted)}, close=True))
+
+
+async def _read_body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async with _clients_own_time(request), asyncio.timeout(BODY_SECONDS):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise _too_large()
+    except TimeoutError:
+        detail = f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
+        raise ProblemError(problem("request-timeout", detail, close=True)) from None
+    except web.RequestPayloadError:
+        raise ProblemError(problem("malformed-request", "The body ended before it was complete.", close=True)) from None
+    return bytes(body)
+
+
+def _too_large() -> ProblemError:
+    detail = f"A body has at most {MAX_BODY_BYTES // 1024} KiB."
+    return ProblemError(problem("body-too-large", detail, close=True))
+
+
+@asynccontextmanager
+async def _clients_own_time(request: web.Request) -> AsyncGenerator[None]:
+    """Stop the clock of the request while the client is what it waits for."""
+    deadline = request[DEADLINE]
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        limit = request.app[SETTINGS].request_timeout.total_seconds()
+        deadline.reschedule(asyncio.get_running_loop().time() + limit)

@@ -1,0 +1,220 @@
+"""The resources of the API: each handler parses, calls one use case, and renders."""
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from uuid import UUID
+
+from aiohttp import hdrs, web
+
+from pickguard.domain.model.errors import Fault, SessionNotFound
+from pickguard.domain.model.identifiers import SessionId
+from pickguard.domain.model.users import User
+from pickguard.entrypoints.http.keys import SERVICES
+from pickguard.entrypoints.http.requests import (
+    JSON_OR_MERGE_PATCH,
+    bearer_token,
+    client_of,
+    has_parameter,
+    matches,
+    read_json,
+)
+from pickguard.entrypoints.http.schemas import (
+    ChangeBody,
+    LogInBody,
+    ReauthenticationBody,
+    RegistrationBody,
+    render_log_in,
+    render_session,
+    render_sessions,
+    render_user,
+    structure,
+)
+
+ME = "/v1/users/me"
+JSON_TYPE = "application/json"
+
+
+async def register(request: web.Request) -> web.Response:
+    """``POST /v1/users``."""
+    services = request.app[SERVICES]
+
+    def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
+        return services.fields.new_account(
+            name=sound.get("name"), email=sound.get("email"), password=sound.get("password")
+        ).faults
+
+    body = structure(await read_json(request), RegistrationBody, examine)
+    user = await services.registration.register(name=body.name, email=body.email, password=body.password)
+    return _json(render_user(user), status=201, headers={hdrs.LOCATION: ME})
+
+
+async def log_in(request: web.Request) -> web.Response:
+    """``POST /v1/sessions``."""
+    services = request.app[SERVICES]
+
+    def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
+        return services.fields.log_in_faults(email=sound.get("email"), password=sound.get("password"))
+
+    body = structure(await read_json(request), LogInBody, examine)
+    logged_in = await services.authentication.log_in(
+        email=body.email, password=body.password, client=client_of(request)
+    )
+    return _json(render_log_in(logged_in, services.session_rules), status=201)
+
+
+async def show_me(request: web.Request) -> web.Response:
+    """``GET /v1/users/me``."""
+    principal = await request.app[SERVICES].authentication.authenticate(bearer_token(request))
+    return _user_response(request, principal.user)
+
+
+async def change_me(request: web.Request) -> web.Response:
+    """``PATCH /v1/users/me``."""
+    services = request.app[SERVICES]
+    token = bearer_token(request)
+    principal = await services.authentication.authenticate(token)
+
+    def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
+        # A current_password of the wrong type is at fault already; it need not be called missing as well.
+        proof = sound.get("current_password", "" if "current_password" in content else None)
+        return services.profiles.examine_changes(
+            principal.user,
+            name=sound.get("name"),
+            email=sound.get("email"),
+            password=sound.get("password"),
+            current_password=proof,
+        ).faults
+
+    content = await read_json(request, JSON_OR_MERGE_PATCH)
+    body = structure(content, ChangeBody, examine)
+    user = await services.profiles.change(
+        token,
+        name=body.name,
+        email=body.email,
+        password=body.password,
+        current_password=body.current_password,
+        precondition=_precondition(request),
+    )
+    return _user_response(request, user)
+
+
+async def delete_me(request: web.Request) -> web.Response:
+    """``DELETE /v1/users/me``."""
+    await request.app[SERVICES].profiles.delete(bearer_token(request), precondition=_precondition(request))
+    return web.Response(status=204)
+
+
+async def list_sessions(request: web.Request) -> web.Response:
+    """``GET /v1/sessions``."""
+    services = request.app[SERVICES]
+    listed = await services.sessions.list(bearer_token(request))
+    return _json(render_sessions(listed, services.session_rules))
+
+
+async def show_current_session(request: web.Request) -> web.Response:
+    """``GET /v1/sessions/current``."""
+    services = request.app[SERVICES]
+    session = (await services.authentication.authenticate(bearer_token(request))).session
+    return _json(render_session(session, services.session_rules, current=session.id))
+
+
+async def reauthenticate(request: web.Request) -> web.Response:
+    """``POST /v1/sessions/current/reauthentication``."""
+    services = request.app[SERVICES]
+    token = bearer_token(request)
+    await services.authentication.authenticate(token)
+
+    def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
+        return services.fields.log_in_faults(email=None, password=sound.get("password"))
+
+    body = structure(await read_json(request), ReauthenticationBody, examine)
+    logged_in = await services.authentication.reauthenticate(token, password=body.password)
+    return _json(render_log_in(logged_in, services.session_rules))
+
+
+async def log_out(request: web.Request) -> web.Response:
+    """``DELETE /v1/sessions/current``."""
+    await request.app[SERVICES].sessions.log_out(bearer_token(request))
+    return web.Response(status=204)
+
+
+async def end_session(request: web.Request) -> web.Response:
+    """``DELETE /v1/sessions/{id}``."""
+    services = request.app[SERVICES]
+    token = bearer_token(request)
+    try:
+        session_id = SessionId(UUID(request.match_info["id"]))
+    except ValueError:
+        await services.authentication.authenticate(token)
+        raise SessionNotFound from None
+    await services.sessions.end(token, session_id)
+    return web.Response(status=204)
+
+
+async def end_sessions(request: web.Request) -> web.Response:
+    """``DELETE /v1/sessions``."""
+    token = bearer_token(request)
+    keep_current = has_parameter(request, "except", "current")
+    await request.app[SERVICES].sessions.end_all(token, keep_current=keep_current)
+    return web.Response(status=204)
+
+
+async def livez(_: web.Request) -> web.Response:
+    """``GET /livez``: the process answers."""
+    return _json(b'{"status":"ok"}')
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """``GET /readyz``: the store takes writes."""
+    await request.app[SERVICES].accounts.check_writable()
+    return _json(b'{"status":"ok"}')
+
+
+ROUTES = (
+    (hdrs.METH_POST, "/v1/users", register),
+    (hdrs.METH_GET, ME, show_me),
+    (hdrs.METH_PATCH, ME, change_me),
+    (hdrs.METH_DELETE, ME, delete_me),
+    (hdrs.METH_POST, "/v1/sessions", log_in),
+    (hdrs.METH_GET, "/v1/sessions", list_sessions),
+    (hdrs.METH_DELETE, "/v1/sessions", end_sessions),
+    (hdrs.METH_GET, "/v1/sessions/current", show_current_session),
+    (hdrs.METH_DELETE, "/v1/sessions/current", log_out),
+    (hdrs.METH_POST, "/v1/sessions/current/reauthentication", reauthenticate),
+    (hdrs.METH_DELETE, "/v1/sessions/{id}", end_session),
+    (hdrs.METH_GET, "/livez", livez),
+    (hdrs.METH_GET, "/readyz", readyz),
+)
+
+
+def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, status=status, headers=headers, content_type=JSON_TYPE)
+
+
+def _tag(body: bytes) -> str:
+    return blake2b(body, digest_size=12).hexdigest()
+
+
+def _user_response(request: web.Request, user: User) -> web.Response:
+    body = render_user(user)
+    tag = _tag(body)
+    headers = {"ETag": f'"{tag}"'}
+    condition = request.if_none_match
+    if condition is not None and request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and matches(condition, tag, weakly=True):
+        return web.Response(status=304, headers=headers)
+    return _json(body, headers=headers)
+
+
+def _precondition(request: web.Request) -> Callable[[User], bool] | None:
+    """Return the request's condition on the user's state (RFC 9110, section 13.2.2), for a method that changes it."""
+    must_match, must_not_match = request.if_match, request.if_none_match
+    if must_match is None and must_not_match is None:
+        return None
+
+    def holds(user: User) -> bool:
+        tag = _tag(render_user(user))
+        if must_match is not None and not matches(must_match, tag, weakly=False):
+            return False
+        return must_not_match is None or not matches(must_not_match, tag, weakly=True)
+
+    return holds
