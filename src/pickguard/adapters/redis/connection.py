@@ -51,9 +51,10 @@ class Client(Protocol):
 class _Pool(redis.BlockingConnectionPool):
     """redis-py's bounded pool, which tells a command that was not sent from one whose answer was lost."""
 
-    async def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> Connection:
+    async def get_connection(self, command_name: object = None, *keys: object, **options: object) -> Connection:  # noqa: ARG002
+        # redis-py has given up these arguments and warns where they are passed on, None included.
         try:
-            return cast("Connection", await super().get_connection(command_name, *keys, **options))  # type: ignore[no-untyped-call]
+            return cast("Connection", await super().get_connection())  # type: ignore[no-untyped-call]
         except (AuthenticationError, AuthorizationError, BusyLoadingError):
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:

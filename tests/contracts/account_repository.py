@@ -1,0 +1,450 @@
+"""What every `AccountRepository` must do. An adapter's test class subclasses this and brings a fixture `accounts`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import attrs
+import pytest
+
+from pickguard import (
+    AccountsError,
+    AddressTaken,
+    EmailAddress,
+    InvalidCredentials,
+    InvalidToken,
+    LoggedIn,
+    Services,
+    SessionNotFound,
+    SessionRules,
+    WrongPassword,
+    build_services,
+)
+from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.errors import Conflict
+from pickguard.domain.model.sessions import Client
+from pickguard.ports.accounts import AccountRepository, Snapshot
+from tests.support.accounts import a_session, an_account, at_address, operation, renamed
+from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, cheap_hasher
+
+Result = TypeVar("Result")
+
+SPELLINGS = [
+    "info@bücher.example.com",
+    "INFO@BÜCHER.example.com",
+    "Info@Bücher.EXAMPLE.COM",
+    "info@xn--bcher-kva.example.com",
+    "INFO@XN--BCHER-KVA.EXAMPLE.COM",
+    "iNFO@xn--BCHER-kva.example.COM",
+    "info@bu\u0308cher.example.com",
+    "InFo@BU\u0308CHER.example.com",
+]
+
+
+async def outcomes(*calls: Callable[[], Awaitable[Result]]) -> list[Result | AccountsError]:
+    """Start all calls at one moment and return what each came to. Anything but an error of the core is raised."""
+    barrier = asyncio.Barrier(len(calls))
+
+    async def run(call: Callable[[], Awaitable[Result]]) -> Result | AccountsError:
+        await barrier.wait()
+        try:
+            return await call()
+        except AccountsError as error:
+            return error
+
+    return await asyncio.gather(*(run(call) for call in calls))
+
+
+def failures(results: list[Result | AccountsError]) -> list[type[AccountsError]]:
+    return [type(each) for each in results if isinstance(each, AccountsError)]
+
+
+async def added(accounts: AccountRepository, account: Account) -> Snapshot:
+    await accounts.add(account, operation=operation())
+    return await stored(accounts, account)
+
+
+async def stored(accounts: AccountRepository, account: Account) -> Snapshot:
+    snapshot = await accounts.get(account.user.id)
+    assert snapshot is not None
+    return snapshot
+
+
+class AccountRepositoryContract:
+    """Tests of single calls, of races between them, and of the use cases on top."""
+
+    # One call after the other
+
+    async def test_what_was_added_is_returned_unchanged(self, accounts: AccountRepository) -> None:
+        account = an_account("Ada.Lovelace+pg@Example.com", name="Ada 👩🏽\u200d💻 Lovelace", sessions=3)
+        odd = a_session(account, client=Client(ip=None, user_agent='Mozilla "5" \\ é 日本 \x1b[31m'))
+        account = attrs.evolve(account, sessions=(*account.sessions, odd))
+        snapshot = await added(accounts, account)
+        assert_same(account, snapshot.account)
+
+    async def test_nothing_is_found_where_nothing_was_added(self, accounts: AccountRepository) -> None:
+        account = an_account(sessions=1)
+        assert await accounts.get(account.user.id) is None
+        assert await accounts.find(account.user.email) is None
+        assert await accounts.read_session(account.user.id, account.sessions[0].digest) is None
+
+    @pytest.mark.parametrize("spelling", SPELLINGS)
+    async def test_an_account_is_found_by_every_spelling_of_its_address(
+        self, accounts: AccountRepository, spelling: str
+    ) -> None:
+        account = an_account("info@bücher.example.com")
+        await added(accounts, account)
+        found = await accounts.find(EmailAddress.parse(spelling))
+        assert found is not None
+        assert_same(account, found.account)
+
+    @pytest.mark.parametrize("spelling", SPELLINGS)
+    async def test_an_address_is_taken_in_every_spelling(self, accounts: AccountRepository, spelling: str) -> None:
+        first = an_account("info@bücher.example.com")
+        await added(accounts, first)
+        second = an_account(spelling)
+        with pytest.raises(AddressTaken):
+            await accounts.add(second, operation=operation())
+        assert await accounts.get(second.user.id) is None
+
+    async def test_a_session_is_read_with_its_user(self, accounts: AccountRepository) -> None:
+        account = an_account(sessions=2)
+        await added(accounts, account)
+        for session in account.sessions:
+            assert await accounts.read_session(account.user.id, session.digest) == (account.user, session)
+
+    async def test_a_session_of_another_account_is_not_read(self, accounts: AccountRepository) -> None:
+        ada, bob = an_account(sessions=1), an_account("bob@example.com", sessions=1)
+        await added(accounts, ada)
+        await added(accounts, bob)
+        assert await accounts.read_session(ada.user.id, bob.sessions[0].digest) is None
+
+    async def test_a_save_replaces_user_credential_and_sessions_at_once(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=3))
+        account = renamed(before.account, "Countess")
+        fresh = a_session(account)
+        account = attrs.evolve(
+            account,
+            credential=attrs.evolve(account.credential, password_hash="$argon2id$other", epoch=2),
+            sessions=(account.sessions[1], fresh),
+        )
+        await accounts.save(before, account, operation=operation())
+        after = await stored(accounts, account)
+        assert_same(account, after.account)
+        assert after.version > before.version
+        ended = before.account.sessions[0]
+        assert await accounts.read_session(account.user.id, ended.digest) is None
+        assert await accounts.read_session(account.user.id, fresh.digest) == (account.user, fresh)
+
+    async def test_a_hundred_sessions_are_kept(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=100))
+        assert len(before.account.sessions) == 100
+        emptied = attrs.evolve(before.account, sessions=())
+        await accounts.save(before, emptied, operation=operation())
+        assert (await stored(accounts, emptied)).account.sessions == ()
+
+    async def test_a_save_over_an_older_version_is_a_conflict_and_changes_nothing(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=1))
+        await accounts.save(before, renamed(before.account, "First"), operation=operation())
+        present = await stored(accounts, before.account)
+        with pytest.raises(Conflict):
+            await accounts.save(before, renamed(before.account, "Second"), operation=operation())
+        with pytest.raises(Conflict):
+            await accounts.save(before, at_address(before.account, "else@example.com"), operation=operation())
+        with pytest.raises(Conflict):
+            await accounts.remove(before, operation=operation())
+        assert await stored(accounts, before.account) == present
+        assert await accounts.find(EmailAddress.parse("else@example.com")) is None
+        await added(accounts, an_account("else@example.com"))
+
+    async def test_many_saves_follow_each_other(self, accounts: AccountRepository) -> None:
+        snapshot = await added(accounts, an_account())
+        for number in range(20):
+            await accounts.save(snapshot, renamed(snapshot.account, f"Name {number}"), operation=operation())
+            snapshot = await stored(accounts, snapshot.account)
+        assert snapshot.account.user.name.value == "Name 19"
+
+    async def test_a_changed_address_is_found_and_the_old_one_is_free(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        moved = at_address(before.account, "countess@example.com")
+        await accounts.save(before, moved, operation=operation())
+        found = await accounts.find(moved.user.email)
+        assert found is not None
+        assert_same(moved, found.account)
+        assert await accounts.find(before.account.user.email) is None
+        await added(accounts, an_account())
+        with pytest.raises(AddressTaken):
+            await accounts.add(an_account("countess@example.com"), operation=operation())
+
+    async def test_an_address_can_be_changed_away_and_back(self, accounts: AccountRepository) -> None:
+        snapshot = await added(accounts, an_account())
+        for email in ("countess@example.com", "ada@example.com", "countess@example.com", "ada@example.com"):
+            await accounts.save(snapshot, at_address(snapshot.account, email), operation=operation())
+            snapshot = await stored(accounts, snapshot.account)
+        found = await accounts.find(EmailAddress.parse("ada@example.com"))
+        assert found is not None
+        assert found.version == snapshot.version
+        await added(accounts, an_account("countess@example.com"))
+
+    async def test_another_spelling_of_ones_own_address_is_stored(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account("ada@example.com"))
+        await accounts.save(before, at_address(before.account, "ADA@example.com"), operation=operation())
+        found = await accounts.find(EmailAddress.parse("ada@example.com"))
+        assert found is not None
+        assert found.account.user.email.value == "ADA@example.com"
+
+    async def test_an_address_of_another_account_cannot_be_changed_to(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        await added(accounts, an_account("bob@example.com"))
+        with pytest.raises(AddressTaken):
+            await accounts.save(before, at_address(before.account, "BOB@example.com"), operation=operation())
+        assert await stored(accounts, before.account) == before
+
+    async def test_a_removed_account_is_gone_and_its_address_free_at_once(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=2))
+        await accounts.remove(before, operation=operation())
+        assert await accounts.get(before.account.user.id) is None
+        assert await accounts.find(before.account.user.email) is None
+        assert await accounts.read_session(before.account.user.id, before.account.sessions[0].digest) is None
+        await added(accounts, an_account())
+
+    async def test_a_removed_account_is_not_written_again(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=1))
+        await accounts.remove(before, operation=operation())
+        for change in (
+            accounts.save(before, renamed(before.account, "Ghost"), operation=operation()),
+            accounts.save(before, at_address(before.account, "ghost@example.com"), operation=operation()),
+            accounts.remove(before, operation=operation()),
+        ):
+            with pytest.raises(Conflict):
+                await change
+        assert await accounts.get(before.account.user.id) is None
+        await added(accounts, an_account("ghost@example.com"))
+
+    async def test_a_store_that_works_is_writable(self, accounts: AccountRepository) -> None:
+        await accounts.check_writable()
+
+    # At once
+
+    async def test_one_of_32_that_add_one_address_at_once_succeeds(self, accounts: AccountRepository) -> None:
+        rivals = [an_account(SPELLINGS[number % len(SPELLINGS)]) for number in range(32)]
+        results = await outcomes(*(lambda rival=rival: accounts.add(rival, operation=operation()) for rival in rivals))
+        assert failures(results) == [AddressTaken] * 31
+        winner = rivals[results.index(None)]
+        found = await accounts.find(EmailAddress.parse(SPELLINGS[0]))
+        assert found is not None
+        assert found.account.user.id == winner.user.id
+        assert [rival for rival in rivals if await accounts.get(rival.user.id) is not None] == [winner]
+
+    async def test_one_of_many_saves_of_one_version_at_once_succeeds(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        changed = [renamed(before.account, f"Name {number}") for number in range(16)]
+        results = await outcomes(*(lambda each=each: accounts.save(before, each, operation=operation()) for each in changed))
+        assert failures(results) == [Conflict] * 15
+        assert (await stored(accounts, before.account)).account == changed[results.index(None)]
+
+    async def test_one_of_many_that_change_to_one_address_at_once_succeeds(self, accounts: AccountRepository) -> None:
+        befores = [await added(accounts, an_account(f"user{number}@example.com")) for number in range(8)]
+        rivals = [at_address(before.account, "wanted@example.com") for before in befores]
+        newcomer = an_account("wanted@example.com")
+        results = await outcomes(
+            *(
+                lambda before=before, rival=rival: accounts.save(before, rival, operation=operation())
+                for before, rival in zip(befores, rivals, strict=True)
+            ),
+            lambda: accounts.add(newcomer, operation=operation()),
+        )
+        assert failures(results) == [AddressTaken] * 8
+        winner = [*rivals, newcomer][results.index(None)]
+        found = await accounts.find(EmailAddress.parse("wanted@example.com"))
+        assert found is not None
+        assert found.account.user.id == winner.user.id
+
+    async def test_two_changes_of_one_account_to_one_address_do_not_lose_it(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        moved = at_address(before.account, "wanted@example.com")
+        results = await outcomes(*[lambda: accounts.save(before, moved, operation=operation())] * 4)
+        assert failures(results) == [Conflict] * 3
+        with pytest.raises(AddressTaken):
+            await accounts.add(an_account("wanted@example.com"), operation=operation())
+        found = await accounts.find(moved.user.email)
+        assert found is not None
+        assert_same(moved, found.account)
+
+    async def test_a_removal_and_a_save_at_once_leave_one_of_their_outcomes(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        results = await outcomes(
+            lambda: accounts.remove(before, operation=operation()),
+            lambda: accounts.save(before, renamed(before.account, "Countess"), operation=operation()),
+            lambda: accounts.save(before, at_address(before.account, "else@example.com"), operation=operation()),
+        )
+        assert failures(results) == [Conflict] * 2
+        assert (await accounts.get(before.account.user.id) is None) is (results[0] is None)
+
+    # The use cases on top
+
+    @pytest.fixture
+    async def service(self, accounts: AccountRepository, clock: FakeClock) -> AsyncGenerator[Services]:
+        async with cheap_hasher(threads=4) as hasher:
+            yield build_services(
+                accounts=accounts,
+                hasher=hasher,
+                clock=clock,
+                common_passwords=NoCommonPasswords(),
+                session_rules=SessionRules(maximum=20),
+            )
+
+    async def test_one_of_32_that_register_one_address_at_once_succeeds(self, service: Services) -> None:
+        results = await outcomes(
+            *(
+                lambda number=number: service.registration.register(
+                    name=f"User {number}", email=SPELLINGS[number % len(SPELLINGS)], password=GOOD_PASSWORD
+                )
+                for number in range(32)
+            )
+        )
+        assert failures(results) == [AddressTaken] * 31
+        await log_in(service, SPELLINGS[-1])
+
+    async def test_no_session_opened_with_the_old_password_survives_a_change_of_it(self, service: Services) -> None:
+        await register(service)
+        keeper = await log_in(service)
+        results = await outcomes(
+            *[lambda: log_in(service)] * 8,
+            lambda: change_password(service, keeper),
+            *[lambda: log_in(service)] * 8,
+        )
+        opened = [each for each in results if isinstance(each, LoggedIn)]
+        assert {type(each) for each in results if isinstance(each, AccountsError)} <= {InvalidCredentials}
+        for each in opened:
+            with pytest.raises(InvalidToken):
+                await service.authentication.authenticate(each.token.reveal())
+        await service.authentication.authenticate(keeper.token.reveal())
+        await log_in(service, password=OTHER_PASSWORD)
+
+    async def test_one_of_two_changes_of_password_at_once_succeeds(self, service: Services) -> None:
+        await register(service)
+        keepers = [await log_in(service), await log_in(service)]
+        results = await outcomes(*(lambda keeper=keeper: change_password(service, keeper) for keeper in keepers))
+        assert len(failures(results)) == 1
+        assert failures(results)[0] in {WrongPassword, InvalidToken}
+
+    async def test_after_a_deletion_nothing_is_left_whatever_was_in_flight(self, service: Services) -> None:
+        await register(service)
+        tokens = [(await log_in(service)).token.reveal() for _ in range(4)]
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: service.profiles.delete(tokens[0]),
+            lambda: service.profiles.change(tokens[1], name="Ghost"),
+            lambda: service.profiles.change(tokens[1], email="ghost@example.com", current_password=GOOD_PASSWORD),
+            lambda: service.authentication.reauthenticate(tokens[2], password=GOOD_PASSWORD),
+            lambda: service.sessions.end_all(tokens[3], keep_current=True),
+            lambda: service.authentication.authenticate(tokens[1]),
+            *[lambda: log_in(service)] * 4,
+        ]
+        results = await outcomes(*calls)
+        if isinstance(results[0], InvalidToken):  # its session was ended first
+            await service.profiles.delete(tokens[3])
+        left = [*tokens, *(each.token.reveal() for each in results if isinstance(each, LoggedIn))]
+        for token in left:
+            with pytest.raises(InvalidToken):
+                await service.authentication.authenticate(token)
+        for email in ("ada@example.com", "ghost@example.com"):
+            with pytest.raises(InvalidCredentials):
+                await log_in(service, email)
+            await register(service, email)
+
+    async def test_two_changes_at_once_are_both_applied(self, service: Services) -> None:
+        await register(service)
+        token = (await log_in(service)).token.reveal()
+        results = await outcomes(
+            lambda: service.profiles.change(token, name="Countess"),
+            lambda: service.profiles.change(token, email="countess@example.com", current_password=GOOD_PASSWORD),
+        )
+        assert failures(results) == []
+        user = (await service.authentication.authenticate(token)).user
+        assert (user.name.value, user.email.value) == ("Countess", "countess@example.com")
+
+    async def test_many_changes_at_once_are_all_applied_in_some_order(self, service: Services) -> None:
+        await register(service)
+        token = (await log_in(service)).token.reveal()
+        names = [f"Name {number}" for number in range(16)]
+        results = await outcomes(*(lambda name=name: service.profiles.change(token, name=name) for name in names))
+        assert failures(results) == []
+        assert (await service.authentication.authenticate(token)).user.name.value in names
+
+    async def test_log_ins_at_once_open_no_more_sessions_than_allowed(self, service: Services) -> None:
+        await register(service)
+        results = await outcomes(*[lambda: log_in(service)] * 30)
+        assert failures(results) == []
+        live = [each for each in results if isinstance(each, LoggedIn) and await is_live(service, each)]
+        assert len(live) == 20
+
+    async def test_one_session_more_ends_the_least_recently_used(self, service: Services, clock: FakeClock) -> None:
+        await register(service)
+        opened = []
+        for _ in range(20):
+            opened.append(await log_in(service))
+            clock.advance(timedelta(minutes=2))
+        assert await is_live(service, opened[0])  # and so the second is now the one unused for longest
+        opened.append(await log_in(service))
+        assert [await is_live(service, each) for each in opened] == [number != 1 for number in range(21)]
+
+    async def test_sessions_end_after_their_lifetime_and_when_unused(self, service: Services, clock: FakeClock) -> None:
+        await register(service)
+        used, unused = await log_in(service), await log_in(service)
+        for _ in range(3):
+            clock.advance(timedelta(days=7))
+            assert await is_live(service, used)
+        assert not await is_live(service, unused)
+        clock.advance(timedelta(days=9))
+        assert not await is_live(service, used)
+        assert len((await service.sessions.list((await log_in(service)).token.reveal())).sessions) == 1
+
+    async def test_a_session_that_was_ended_is_refused_at_once(self, service: Services) -> None:
+        await register(service)
+        first, second = await log_in(service), await log_in(service)
+        await service.sessions.end(first.token.reveal(), second.session.id)
+        assert not await is_live(service, second)
+        with pytest.raises(SessionNotFound):
+            await service.sessions.end(first.token.reveal(), second.session.id)
+
+    async def test_one_of_two_ends_of_one_session_at_once_finds_it(self, service: Services) -> None:
+        await register(service)
+        first, second = await log_in(service), await log_in(service)
+        results = await outcomes(*[lambda: service.sessions.end(first.token.reveal(), second.session.id)] * 2)
+        assert failures(results) == [SessionNotFound]
+
+    async def test_one_of_two_reauthentications_at_once_gets_the_session(self, service: Services) -> None:
+        await register(service)
+        token = (await log_in(service)).token.reveal()
+        results = await outcomes(*[lambda: service.authentication.reauthenticate(token, password=GOOD_PASSWORD)] * 2)
+        assert failures(results) == [InvalidToken]
+        assert [await is_live(service, each) for each in results if isinstance(each, LoggedIn)] == [True]
+
+
+def assert_same(expected: Account, found: Account) -> None:
+    """Compare accounts; the order of their sessions means nothing."""
+    assert found.user == expected.user
+    assert found.credential == expected.credential
+    assert set(found.sessions) == set(expected.sessions)
+
+
+async def register(service: Services, email: str = "ada@example.com") -> None:
+    await service.registration.register(name="Ada", email=email, password=GOOD_PASSWORD)
+
+
+async def log_in(service: Services, email: str = "ada@example.com", *, password: str = GOOD_PASSWORD) -> LoggedIn:
+    return await service.authentication.log_in(email=email, password=password)
+
+
+async def change_password(service: Services, session: LoggedIn) -> object:
+    return await service.profiles.change(session.token.reveal(), password=OTHER_PASSWORD, current_password=GOOD_PASSWORD)
+
+
+async def is_live(service: Services, session: LoggedIn) -> bool:
+    try:
+        await service.authentication.authenticate(session.token.reveal())
+    except InvalidToken:
+        return False
+    return True

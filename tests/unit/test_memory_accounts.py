@@ -1,0 +1,10 @@
+import pytest
+
+from pickguard.adapters.memory import MemoryAccounts
+from tests.contracts.account_repository import AccountRepositoryContract
+
+
+class TestMemoryAccounts(AccountRepositoryContract):
+    @pytest.fixture
+    def accounts(self) -> MemoryAccounts:
+        return MemoryAccounts()
