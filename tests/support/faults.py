@@ -1,0 +1,142 @@
+"""Faults: a client that crashes or loses answers at a chosen command, a proxy that drops replies, and what must hold after."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.claims import LEASE, Claim
+from pickguard.adapters.redis.connection import Client
+from pickguard.adapters.redis.encoding import account_key, claim_key, decode_user
+from pickguard.domain.model.identifiers import UserId
+from tests.support.accounts import an_account, operation
+
+
+class Crash(BaseException):
+    """The process ends here: nothing may handle this."""
+
+
+class FaultyClient:
+    """A client whose n-th command (from 1 on) meets a fault; all others pass."""
+
+    def __init__(self, client: Client, *, at: int, fault: str) -> None:
+        self._client = client
+        self._at = at
+        self._fault = fault
+        self.sent = 0
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.sent += 1
+        if self.sent != self._at:
+            return await self._client.execute_command(*args, **options)
+        if self._fault == "crash before":
+            raise Crash
+        if self._fault == "lose command":
+            raise RedisConnectionError("cut before the command arrived")
+        with contextlib.suppress(ResponseError):  # an answer as good as any other to lose
+            await self._client.execute_command(*args, **options)
+        if self._fault == "crash after":
+            raise Crash
+        raise RedisConnectionError("cut before the answer arrived")
+
+
+async def age_claims(client: Any, milliseconds: int = 1000 * (LEASE.seconds + 1)) -> None:
+    """Let time pass for every claim."""
+    async for key in client.scan_iter(match="pg:email:*"):
+        claim = Claim.parse(await client.get(key))
+        owner, nonce, _ = claim.text.decode().split(" ")
+        await client.set(key, f"{owner} {nonce} {claim.made_at - milliseconds}")
+
+
+async def broken_invariants(client: Any) -> list[str]:
+    """Look at every key and say what should not be."""
+    faults = []
+    owners: dict[str, UserId] = {}
+    claims = {}
+    async for raw in client.scan_iter():
+        key = raw.decode()
+        if key.startswith("pg:email:"):
+            claims[key] = Claim.parse(await client.get(key))
+        elif key.startswith("pg:{"):
+            user_id = UserId(UUID(key.removeprefix("pg:{").removesuffix("}")))
+            fields = await client.hgetall(key)
+            if not {b"v", b"o", b"u", b"c"} <= set(fields):
+                faults.append(f"{key} is half an account: {sorted(fields)}")
+                continue
+            address = decode_user(fields[b"u"], user_id).email.key
+            if address in owners:
+                faults.append(f"{address} has two accounts")
+            owners[address] = user_id
+        elif key != "pg:probe":
+            faults.append(f"{key} belongs to nobody")
+    for address, user_id in owners.items():
+        claim = claims.get(claim_key("pg", address))
+        if claim is None or claim.user_id != user_id:
+            faults.append(f"{account_key('pg', user_id)} is without its claim on {address}")
+    return faults
+
+
+async def lost_addresses(client: Any, *addresses: str) -> list[str]:
+    """Say which of the addresses nobody can register although nobody has them. Registers the others."""
+    accounts = RedisAccounts(client)
+    lost = []
+    for email in addresses:
+        newcomer = an_account(email)
+        if await accounts.find(newcomer.user.email) is None:
+            try:
+                await accounts.add(newcomer, operation=operation())
+            except Exception as error:  # noqa: BLE001 (whatever it is, the address is lost)
+                lost.append(f"{email}: {type(error).__name__}")
+    return lost
+
+
+class Proxy:
+    """A Unix socket in front of a server, which drops the answer to a chosen command and cuts its connection."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self.drop: Callable[[bytes], bool] = lambda _: False
+        self.dropped = 0
+
+    @asynccontextmanager
+    async def listening(self, path: Path) -> AsyncGenerator[None]:
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            await self._serve(reader, writer)
+
+        server = await asyncio.start_unix_server(accept, path)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_unix_connection(self._target)
+        try:
+            # One command is on its way at a time, so what arrives is one command, and what comes back its answer.
+            while command := await reader.read(1 << 20):
+                server_writer.write(command)
+                answer = await server_reader.read(1 << 20)
+                if self.drop(command):
+                    self.dropped += 1
+                    break
+                writer.write(answer)
+        finally:
+            for each in (writer, server_writer):
+                each.close()
+                with contextlib.suppress(ConnectionError):
+                    await each.wait_closed()
