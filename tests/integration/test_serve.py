@@ -1,0 +1,316 @@
+"""The service as a process: what outlives it, what dies with it, and how it ends."""
+
+import asyncio
+import os
+import signal
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from pickguard.adapters.engine import Engine
+from tests.support.engines import PROGRAMS
+from tests.support.fakes import GOOD_PASSWORD
+from tests.support.serving import Serve, children, command_of, engine_of, run_to_end, serving, until_gone
+
+
+async def test_it_serves_over_tls_on_a_store_of_its_own_and_says_how_to_begin(data_dir: Path) -> None:
+    async with serving(data_dir) as service, service.client() as api:
+        assert service.base.startswith("https://127.0.0.1:")
+        assert (await api.call("GET", "/readyz"))[0] == 200
+        assert str(data_dir) in service.announcement
+        attempt = next(line.strip() for line in service.announcement.splitlines() if line.strip().startswith("curl "))
+        command = ["bash", "-c", f"{attempt} --silent --show-error --output /dev/null --write-out '%{{http_code}}'"]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, cwd=data_dir.parent, check=True)
+        assert done.stdout == "201"
+        assert await api.me(await api.log_in()) == 200
+        assert await service.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_what_was_acknowledged_outlives_the_service(data_dir: Path, number: signal.Signals, program: str) -> None:
+    path = PROGRAMS[program]
+    args = ["--engine", str(path)] if path else []
+    async with serving(data_dir, *args) as service, service.client() as api:
+        engine = engine_of(service)
+        certificate = service.certificate.read_bytes()
+        assert await api.register() == 201
+        kept, ended = await api.log_in(), await api.log_in()
+        assert await api.call("DELETE", "/v1/sessions/current", token=ended) == (204, None)
+        await service.stop(number)
+    await until_gone(engine)
+    async with serving(data_dir, *args) as service, service.client() as api:
+        assert await api.me(kept) == 200
+        assert await api.me(ended) == 401
+        assert await api.register() == 409
+        await api.log_in()
+        assert service.certificate.read_bytes() == certificate
+
+
+async def test_the_service_starts_again_at_once_after_it_was_killed(data_dir: Path) -> None:
+    for _ in range(3):
+        async with serving(data_dir) as service, service.client() as api:
+            assert await api.register() in {201, 409}
+            await service.stop(signal.SIGKILL)
+
+
+async def test_the_embedded_store_is_restarted_when_it_is_killed(data_dir: Path) -> None:
+    async with serving(data_dir) as service, service.client() as api:
+        assert await api.register() == 201
+        token = await api.log_in()
+        first = engine_of(service)
+        os.kill(first, signal.SIGKILL)
+        await until_gone(first)
+        await api.until_ready()
+        assert await api.me(token) == 200
+        assert await api.register() == 409
+        assert engine_of(service) != first
+        second = engine_of(service)
+        assert await service.stop() == 0
+    await until_gone(second)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_data_outlives_a_killed_redis_and_the_service_finds_it_again(tmp_path: Path, program: str) -> None:
+    with Engine(tmp_path / "redis", program=PROGRAMS[program]) as store:
+        async with serving(tmp_path / "data", "--store", store.url) as service, service.client() as api:
+            assert await api.register() == 201
+            token = await api.log_in()
+            assert store._process is not None
+            store._process.kill()
+            store._process.wait()
+            status, problem = await api.call("GET", "/readyz")
+            assert (status, problem["type"]) == (503, "/problems/store-unavailable")
+            assert (await api.call("GET", "/v1/users/me", token=token))[0] == 503
+            assert (await api.call("GET", "/livez"))[0] == 200
+            assert store.restart_if_dead()
+            await api.until_ready()
+            assert await api.me(token) == 200
+            assert await api.register() == 409
+
+
+async def test_two_services_on_one_redis_give_an_address_to_one(tmp_path: Path, valkey: Engine) -> None:
+    async with (
+        serving(tmp_path / "one", "--store", valkey.url) as one,
+        serving(tmp_path / "two", "--store", valkey.url) as two,
+        one.client() as first,
+        two.client() as second,
+    ):
+        for number in range(5):
+            email = f"user{number}@{tmp_path.name}.example.com".replace("_", "-")
+            statuses = await asyncio.gather(*(api.register(email) for api in (first, second) * 8))
+            assert sorted(statuses) == [201, *[409] * 15]
+
+
+async def test_a_token_revoked_at_one_service_is_refused_at_the_other_at_once(tmp_path: Path, valkey: Engine) -> None:
+    email = f"ada@{tmp_path.name}.example.com".replace("_", "-")
+    async with (
+        serving(tmp_path / "one", "--store", valkey.url) as one,
+        serving(tmp_path / "two", "--store", valkey.url) as two,
+        one.client() as first,
+        two.client() as second,
+    ):
+        assert await first.register(email) == 201
+        for _ in range(20):
+            token = await first.log_in(email)
+            assert await second.me(token) == 200
+            assert (await first.call("DELETE", "/v1/sessions/current", token=token))[0] == 204
+            assert await second.me(token) == 401
+
+
+async def test_requests_under_way_end_before_the_service_does(data_dir: Path) -> None:
+    slow = ("--hash-memory", "262144", "--hash-time-cost", "4", "--hash-wait", "20s", "--request-timeout", "20s")
+    async with serving(data_dir, "--no-tls", *slow) as service, service.client() as api:
+        registering = asyncio.create_task(api.register())
+        # The answer to a later request says that the earlier one has arrived.
+        await asyncio.sleep(0)
+        while not api.session.connector or not api.session.connector._acquired:
+            await asyncio.sleep(0)
+        assert (await api.call("GET", "/livez"))[0] == 200
+        assert not registering.done()
+        stopping = asyncio.create_task(service.stop())
+        assert await registering == 201
+        assert await stopping == 0
+    async with serving(data_dir, "--no-tls") as service, service.client() as api:
+        assert await api.register() == 409
+
+
+async def test_idle_and_half_sent_requests_do_not_delay_the_end(data_dir: Path) -> None:
+    async with serving(data_dir, "--no-tls", "--store", "memory:") as service, service.client() as api:
+        assert (await api.call("GET", "/livez"))[0] == 200
+        _, writer = await asyncio.open_connection(*service.base.removeprefix("http://").split(":"))
+        writer.write(b"POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+        await writer.drain()
+        assert (await api.call("GET", "/livez"))[0] == 200
+        assert await service.stop() == 0
+        writer.close()
+
+
+async def test_ctrl_c_ends_the_service_in_order(data_dir: Path) -> None:
+    async with serving(data_dir) as service:
+        engine = engine_of(service)
+        assert await service.stop(signal.SIGINT) == 0
+        await until_gone(engine)
+
+
+def workers_of(service: Serve) -> list[int]:
+    return [pid for pid in children(service.process.pid) if "pickguard serve" in command_of(pid)]
+
+
+async def test_workers_share_a_port_and_a_dead_one_is_replaced(data_dir: Path) -> None:
+    async with serving(data_dir, "--workers", "2") as service, service.client() as api:
+        first = workers_of(service)
+        assert len(first) == 2
+        assert await api.register() == 201
+        token = await api.log_in()
+        os.kill(first[0], signal.SIGKILL)
+        await until_gone(first[0])
+        async with asyncio.timeout(10):
+            while len(set(workers_of(service)) - {first[0]}) < 2:
+                await asyncio.sleep(0.02)
+        async with service.client() as other:
+            await other.until_ready()
+            assert await other.me(token) == 200
+        present = workers_of(service)
+        assert await service.stop() == 0
+        await until_gone(*present)
+
+
+async def test_workers_and_store_die_with_a_killed_supervisor(data_dir: Path) -> None:
+    async with serving(data_dir, "--workers", "2") as service:
+        family = children(service.process.pid)
+        assert len(family) >= 4  # two workers, the store and its guard
+        service.process.kill()
+        await until_gone(*family)
+    async with serving(data_dir) as service:
+        assert await service.stop() == 0
+
+
+async def test_a_very_long_path_of_the_data_directory_works(tmp_path: Path) -> None:
+    long = tmp_path / ("d" * 120) / "data"
+    long.parent.mkdir()
+    async with serving(long) as service, service.client() as api:
+        assert await api.register() == 201
+        assert await service.stop() == 0
+
+
+async def test_environment_variables_configure_it(data_dir: Path) -> None:
+    environment = {"PICKGUARD_NO_TLS": "on", "PICKGUARD_STORE": "memory:", "PICKGUARD_RATE_LIMITS": "off"}
+    async with serving(data_dir, environment=environment) as service, service.client() as api:
+        assert service.base.startswith("http://")
+        assert await api.register() == 201
+        assert "in memory only" in service.announcement
+    assert not data_dir.exists()
+
+
+async def test_plain_http_to_the_tls_port_is_not_answered(data_dir: Path) -> None:
+    async with serving(data_dir, "--store", "memory:") as service:
+        port = int(service.base.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert b"HTTP/1.1 3" not in answer
+        assert b"200" not in answer
+        writer.close()
+
+
+async def test_old_protocols_and_suites_are_not_spoken(data_dir: Path) -> None:
+    async with serving(data_dir, "--store", "memory:") as service:
+        port = int(service.base.rpartition(":")[2])
+        modern = ssl.create_default_context(cafile=service.certificate)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=modern)
+        assert writer.get_extra_info("ssl_object").version() == "TLSv1.3"
+        writer.close()
+        for ciphers in ("ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA", "kRSA", "AES256-GCM-SHA384"):
+            old = ssl.create_default_context(cafile=service.certificate)
+            old.maximum_version = ssl.TLSVersion.TLSv1_2
+            old.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                await asyncio.open_connection("127.0.0.1", port, ssl=old)
+
+
+# What cannot start says so in one line.
+
+
+async def refused(tmp_path: Path, *args: str, environment: dict[str, str] | None = None) -> str:
+    status, output, errors = await run_to_end("serve", *args, environment=environment, cwd=tmp_path)
+    assert status != 0
+    assert output == ""
+    assert errors.count("\n") == 1, errors
+    assert errors.startswith("pickguard: ")
+    assert "Traceback" not in errors
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--port", "many"], "--port"),
+        (["--port", "65536"], "--port"),
+        (["--prot", "1"], "--prot"),
+        (["--port"], "--port"),
+        (["surplus"], "surplus"),
+        (["--workers", "0"], "--workers"),
+        (["--workers", "2", "--store", "memory:"], "--workers"),
+        (["--store", "mysql://localhost"], "--store"),
+        (["--store", "redis://"], "--store"),
+        (["--store", "redis://localhost:port"], "--store"),
+        (["--tls-cert", "cert.pem"], "--tls-key"),
+        (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "none.pem"),
+        (["--no-tls", "--tls-cert", "c", "--tls-key", "k"], "--no-tls"),
+        (["--rate-limits", "maybe"], "--rate-limits"),
+        (["--host", "no such host"], "--host"),
+        (["--host", "192.0.2.1", "--port", "0"], "192.0.2.1"),
+        (["--engine", "/bin/true", "--port", "0"], "ended at once"),
+        (["--engine", "/no/such/program", "--port", "0"], "/no/such/program"),
+        (["--data-dir", "/proc/nowhere", "--port", "0"], "/proc/nowhere"),
+        (["--store", "redis://127.0.0.1:1", "--no-tls", "--port", "0"], "cannot be reached"),
+        (["--store", "unix:///no/such.sock", "--no-tls", "--port", "0"], "cannot be reached"),
+    ],
+    ids=" ".join,
+)
+async def test_a_bad_option_is_said_in_one_line(tmp_path: Path, args: list[str], words: str) -> None:
+    assert words in await refused(tmp_path, *args)
+
+
+async def test_a_bad_variable_is_said_in_one_line(tmp_path: Path) -> None:
+    assert "PICKGUARD_PORT" in await refused(tmp_path, environment={"PICKGUARD_PORT": "x"})
+
+
+async def test_an_unreadable_certificate_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("not a certificate")
+    errors = await refused(tmp_path, "--port", "0", "--tls-cert", "bad.pem", "--tls-key", "bad.pem")
+    assert "bad.pem" in errors
+
+
+async def test_a_port_in_use_is_said_in_one_line(data_dir: Path, tmp_path: Path) -> None:
+    async with serving(data_dir, "--store", "memory:", "--no-tls") as service:
+        port = service.base.rpartition(":")[2]
+        assert "in use" in await refused(tmp_path, "--port", port, "--store", "memory:", "--no-tls")
+
+
+async def test_a_data_directory_in_use_is_said_in_one_line(data_dir: Path, tmp_path: Path) -> None:
+    async with serving(data_dir) as service, service.client() as api:
+        errors = await refused(tmp_path, "--port", "0", "--data-dir", str(data_dir))
+        assert "in use by another instance" in errors
+        assert str(service.process.pid) in errors
+        assert (await api.call("GET", "/readyz"))[0] == 200
+
+
+async def test_a_wrong_password_of_redis_is_said_in_one_line_without_it(tmp_path: Path) -> None:
+    with Engine(tmp_path / "redis") as store:
+        async with redis.asyncio.Redis(unix_socket_path=str(store.socket_path)) as client:
+            await client.config_set("requirepass", "right-password")
+        for url in (store.url, store.url.replace("unix://", "unix://:wrong-secret@")):
+            errors = await refused(tmp_path, "--port", "0", "--no-tls", "--store", url)
+            assert "password" in errors
+            assert "wrong-secret" not in errors
+
+
+async def test_the_password_of_redis_is_never_shown(tmp_path: Path) -> None:
+    errors = await refused(tmp_path, "--port", "0", "--no-tls", "--store", f"redis://user:{GOOD_PASSWORD[:7]}@127.0.0.1:1/0")
+    assert GOOD_PASSWORD[:7] not in errors
