@@ -33,7 +33,7 @@ from pickguard.entrypoints.tls import CertificateError, development_certificate,
 logger = logging.getLogger("pickguard.serve")
 
 BACKLOG: Final = 1024
-TLS_HANDSHAKE_SECONDS: Final = 10.0
+TLS_HANDSHAKE_SECONDS: Final = 6.0
 TLS_SHUTDOWN_SECONDS: Final = 2.0
 SUPERVISION_SECONDS: Final = 0.25
 FAILED_START: Final = 3

@@ -29,9 +29,9 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """One broken rule of one field: which field, a stable code for programs, and a sentence for people."""
+    """One broken rule: of which field (None: of the whole), a stable code for programs, and a sentence for people."""
 
-    field: str
+    field: str | None
     code: str
     detail: str
 
@@ -44,7 +44,7 @@ class InvalidFields(AccountsError):
     """What was given breaks rules of its fields: all of the faults, not only the first."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__("; ".join(f"{fault.field}: {fault.detail}" for fault in faults))
+        super().__init__("; ".join(f"{fault.field or 'all of it'}: {fault.detail}" for fault in faults))
         self.faults = faults
 
 

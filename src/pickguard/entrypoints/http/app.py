@@ -93,8 +93,6 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         found = for_http_exception(error)
     except TimeoutError:
         found = _took_too_long(request) if limit.expired() else _internal_error(request)
-    except ConnectionError:  # the client is gone; there is nobody to answer
-        raise
     except Exception:
         found = _internal_error(request)
     return respond(found, request_id(request))
@@ -112,16 +110,15 @@ def _internal_error(request: web.Request) -> Problem:
     return problem("internal-error", "The service failed to answer. The log has more under the request's id.")
 
 
-async def _expect(request: web.Request) -> None:
+async def _expect(request: web.Request) -> web.Response | None:
     """Let a body come that will be read; refuse other expectations (RFC 9110, section 10.1.1)."""
     if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
-        found = for_http_exception(web.HTTPExpectationFailed())
-        answer = respond(found, request_id(request))
-        raise web.HTTPExpectationFailed(body=answer.body, content_type=answer.content_type)
+        return respond(for_http_exception(web.HTTPExpectationFailed()), request_id(request))
     # A body that is announced as too large need not be sent at all.
     if request.version == (1, 1) and (request.content_length or 0) <= MAX_BODY_BYTES:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+    return None
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -121,7 +121,7 @@ TYPES = _types(
         slug="request-timeout",
         status=408,
         title="The request took too long to arrive",
-        explanation="The body did not arrive within ten seconds. Send the request again.",
+        explanation="The body did not arrive in time. Send the request again, without long pauses.",
     ),
     ProblemType(
         slug="email-taken",
@@ -286,8 +286,8 @@ def respond(problem: Problem, request_id: str) -> web.Response:
     return response
 
 
-def _pointer(member: str) -> str:
-    """Return a JSON pointer to a member, in its URI fragment form (RFC 6901, section 6). An empty name is the whole body."""
-    if not member:
+def _pointer(member: str | None) -> str:
+    """Return a JSON pointer to a member, or to the whole body, in its URI fragment form (RFC 6901, section 6)."""
+    if member is None:
         return "#"
     return "#/" + quote(member.replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")

@@ -18,7 +18,7 @@ from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_
 
 logger = logging.getLogger("pickguard.http")
 
-HEADER_SECONDS: Final = 10.0
+HEADER_SECONDS: Final = 8.0
 """How long a request's header may take, from the connection or from its first byte."""
 IDLE_SECONDS: Final = 75.0
 """How long a connection may wait for its next request: a little longer than proxies do by default."""
@@ -100,7 +100,7 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 (it quotes what the client sent)
     ) -> web.StreamResponse:
         """Answer what the parser or the application could not: in the form of every other answer, and without detail."""
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, ConnectionError):  # whose client is gone, which is no fault of ours
             logger.error("a request failed outside of the application", exc_info=exc)
         if request.writer.output_size > 0:
             message = "a part of another answer was sent already"

@@ -1,12 +1,14 @@
 """What is read of a request: the bearer token, the body, conditions and parameters. Each refusal is a problem."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from email.message import Message
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from aiohttp import ETag, hdrs, web
+import attrs
+from aiohttp import hdrs, web
 
 from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
@@ -15,8 +17,10 @@ from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
 from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
 
 MAX_BODY_BYTES: Final = 16 * 1024
-BODY_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 8.0
 """How long a body may take to arrive; a client that is slower is cut off."""
+
+_ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"')
 
 JSON: Final = ("application/json",)
 JSON_OR_MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
@@ -70,9 +74,35 @@ def has_parameter(request: web.Request, name: str, value: str) -> bool:
     return bool(given)
 
 
-def matches(condition: tuple[ETag, ...], tag: str, *, weakly: bool) -> bool:
-    """Compare an entity tag with those of a condition (RFC 9110, section 8.8.3.2)."""
-    return any(each.value in ("*", tag) and (weakly or not each.is_weak) for each in condition)
+@attrs.frozen(kw_only=True)
+class Condition:
+    """The entity tags of an If-Match or If-None-Match header (RFC 9110, sections 13.1.1 and 13.1.2).
+
+    aiohttp reads these headers as well, but does not tell ``*``, which matches anything, from the tag ``"*"``, and looks at the
+    first line of several only.
+    """
+
+    anything: bool
+    strong: frozenset[str]
+    weak: frozenset[str]
+
+    @classmethod
+    def of(cls, request: web.Request, header: str) -> Self | None:
+        """Return a request's condition, or None where it has none. What is no tag matches nothing."""
+        lines = request.headers.getall(header, ())
+        if not lines:
+            return None
+        text = ",".join(lines)
+        tags = _ENTITY_TAG.findall(text)
+        return cls(
+            anything=text.strip() == "*",
+            strong=frozenset(tag for weak, tag in tags if not weak),
+            weak=frozenset(tag for weak, tag in tags if weak),
+        )
+
+    def matches(self, tag: str, *, weakly: bool) -> bool:
+        """Compare with the present (strong) tag, in the weak or the strong way (section 8.8.3.2)."""
+        return self.anything or tag in self.strong or (weakly and tag in self.weak)
 
 
 def _check_type(request: web.Request, accepted: tuple[str, ...]) -> None:
@@ -110,7 +140,7 @@ async def _read_body(request: web.Request) -> bytes:
     except TimeoutError:
         detail = f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
         raise ProblemError(problem("request-timeout", detail, close=True)) from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise ProblemError(problem("malformed-request", "The body ended before it was complete.", close=True)) from None
     return bytes(body)
 

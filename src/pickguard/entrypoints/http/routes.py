@@ -12,10 +12,10 @@ from pickguard.domain.model.users import User
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.requests import (
     JSON_OR_MERGE_PATCH,
+    Condition,
     bearer_token,
     client_of,
     has_parameter,
-    matches,
     read_json,
 )
 from pickguard.entrypoints.http.schemas import (
@@ -199,22 +199,23 @@ def _user_response(request: web.Request, user: User) -> web.Response:
     body = render_user(user)
     tag = _tag(body)
     headers = {"ETag": f'"{tag}"'}
-    condition = request.if_none_match
-    if condition is not None and request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and matches(condition, tag, weakly=True):
-        return web.Response(status=304, headers=headers)
+    if request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
+        condition = Condition.of(request, hdrs.IF_NONE_MATCH)
+        if condition is not None and condition.matches(tag, weakly=True):
+            return web.Response(status=304, headers=headers)
     return _json(body, headers=headers)
 
 
 def _precondition(request: web.Request) -> Callable[[User], bool] | None:
     """Return the request's condition on the user's state (RFC 9110, section 13.2.2), for a method that changes it."""
-    must_match, must_not_match = request.if_match, request.if_none_match
+    must_match, must_not_match = Condition.of(request, hdrs.IF_MATCH), Condition.of(request, hdrs.IF_NONE_MATCH)
     if must_match is None and must_not_match is None:
         return None
 
     def holds(user: User) -> bool:
         tag = _tag(render_user(user))
-        if must_match is not None and not matches(must_match, tag, weakly=False):
+        if must_match is not None and not must_match.matches(tag, weakly=False):
             return False
-        return must_not_match is None or not matches(must_not_match, tag, weakly=True)
+        return must_not_match is None or not must_not_match.matches(tag, weakly=True)
 
     return holds

@@ -81,7 +81,7 @@ def structure(content: object, shape: type[Body], examine: Callable[[Mapping[str
     has against the members whose shape is right, so that one answer names all faults of the body.
     """
     if not isinstance(content, dict):
-        raise InvalidFields((Fault(field="", code="wrong_type", detail="The body must be a JSON object."),))
+        raise InvalidFields((Fault(field=None, code="wrong_type", detail="The body must be a JSON object."),))
     try:
         return _converter.structure(content, shape)
     except ClassValidationError as error:
@@ -99,7 +99,7 @@ def _shape_faults(error: ClassValidationError) -> list[Fault]:
         faults += [
             Fault(field=name, code="unknown_field", detail="There is no such member.") for name in other.extra_fields
         ]
-    return sorted(faults, key=lambda fault: fault.field)
+    return sorted(faults, key=lambda fault: fault.field or "")
 
 
 def _noted_fault(error: Exception, note: AttributeValidationNote) -> Fault:
