@@ -13,6 +13,9 @@ from pickguard.entrypoints.bootstrap import Services, build_services
 from tests.support.engines import running_engine
 from tests.support.fakes import FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
+# So that a failure inside the contracts shows its values, as one in a test module does.
+pytest.register_assert_rewrite("tests.contracts", "tests.support.http")
+
 
 @pytest.fixture
 def clock() -> FakeClock:

@@ -23,13 +23,22 @@ from pickguard.domain.model.sessions import Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.authentication import LoggedIn, Principal
 from pickguard.domain.services.sessions import SessionList
-from pickguard.entrypoints.bootstrap import Services, build_services, open_services
+from pickguard.entrypoints.bootstrap import (
+    Argon2Hasher,
+    Argon2Parameters,
+    MemoryAccounts,
+    Services,
+    build_services,
+    open_services,
+)
 from pickguard.entrypoints.settings import Settings, SettingsError
 
 __all__ = [
     "AccountsError",
     "AddressTaken",
     "AddressUndecided",
+    "Argon2Hasher",
+    "Argon2Parameters",
     "Client",
     "Contended",
     "EmailAddress",
@@ -39,6 +48,7 @@ __all__ = [
     "InvalidFields",
     "InvalidToken",
     "LoggedIn",
+    "MemoryAccounts",
     "OutcomeUnknown",
     "PersonName",
     "PreconditionFailed",

@@ -1,5 +1,6 @@
 """Real servers, started and stopped by the tests that use them. No test knows of any other."""
 
+import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ PROGRAMS: dict[str, Path | None] = {"valkey": None}
 
 if found := shutil.which("redis-server"):
     PROGRAMS["redis"] = Path(found)
+elif os.environ.get("CI") == "true":
+    raise RuntimeError("CI tests on redis-server too, and there is none on the PATH; .ci/run installs it")
 
 
 @contextmanager

@@ -23,8 +23,13 @@ class LoggedEvents:
     def publish(self, event: Event) -> None:
         """See `EventPublisher.publish`."""
         if logger.isEnabledFor(logging.INFO):
-            content = attrs.asdict(event, value_serializer=_plain)
+            content = attrs.asdict(event, filter=_is_ours, value_serializer=_plain)
             logger.info("%s", json.dumps({"event": type(event).__name__, **content}))
+
+
+def _is_ours(field: "attrs.Attribute[object]", _: object) -> bool:
+    """Leave out what a client calls itself: it may hold anything, a token even."""
+    return field.name != "user_agent"
 
 
 def _plain(_instance: object, _field: object, value: object) -> object:

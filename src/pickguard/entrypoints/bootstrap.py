@@ -27,6 +27,9 @@ from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.secrets import SecretSource
 
 
+__all__ = ["Argon2Hasher", "Argon2Parameters", "MemoryAccounts", "Services", "build_services", "open_accounts", "open_services"]
+
+
 @attrs.frozen(kw_only=True)
 class Services:
     """The use cases, wired to their adapters, and the rules they follow."""
@@ -100,8 +103,11 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]
         yield MemoryAccounts()
         return
     # Imported here so that a program on the in-memory adapter needs no redis-py.
-    from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
-    from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+    try:
+        from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
+        from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the package {error.name} is not installed: a store in Redis needs pickguard[redis]") from error
 
     client = open_client(
         settings.store,

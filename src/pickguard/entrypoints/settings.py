@@ -199,7 +199,7 @@ class Settings:
         "TIME",
     )
     shutdown_timeout: timedelta = _setting(
-        4 * _SECOND, _duration(timedelta(0), timedelta(minutes=10)), "How long requests under way may take when the service stops.", "TIME"
+        3 * _SECOND, _duration(timedelta(0), timedelta(minutes=10)), "How long requests under way may take when the service stops.", "TIME"
     )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least level of what is logged.", "LEVEL")
     access_log: bool = _setting(False, read_switch, "Log a line for each request.")

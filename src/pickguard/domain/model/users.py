@@ -11,6 +11,8 @@ from pickguard.domain.model.errors import Fault, InvalidFields
 from pickguard.domain.model.identifiers import UserId
 
 NAME_MAX_LENGTH = 100
+MAX_SHRINKAGE = 4
+"""How many code points at most become one in normalisation form C: the longest canonical decomposition has as many."""
 EMAIL_MAX_LENGTH = 254
 """RFC 5321, section 4.5.3.1.3: a path of 256 octets, less its two angle brackets."""
 
@@ -29,7 +31,9 @@ class PersonName:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Normalise and check; `InvalidFields` names the rule that does not hold (code ``invalid_name``)."""
-        value = unicodedata.normalize("NFC", text).strip()
+        value = text.strip()
+        if len(value) <= MAX_SHRINKAGE * NAME_MAX_LENGTH:  # a long run of combining marks takes quadratic time
+            value = unicodedata.normalize("NFC", value).strip()
         if not value:
             raise _invalid("name", "invalid_name", "A name needs at least one character that is not a space.")
         if len(value) > NAME_MAX_LENGTH:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import uuid4
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
 from pickguard.domain.model.errors import AccountsError
@@ -25,7 +25,7 @@ from pickguard.entrypoints.http.problems import (
     problem,
     respond,
 )
-from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, refuse_repeated_authorization
+from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, refuse_ambiguity
 from pickguard.entrypoints.http.routes import ROUTES
 from pickguard.entrypoints.settings import Settings
 
@@ -83,7 +83,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[DEADLINE] = limit
     try:
         async with limit:
-            refuse_repeated_authorization(request)
+            refuse_ambiguity(request)
             return await handler(request)
     except AccountsError as error:
         found = for_error(error)
@@ -115,7 +115,7 @@ async def _expect(request: web.Request) -> web.Response | None:
     if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
         return respond(for_http_exception(web.HTTPExpectationFailed()), request_id(request))
     # A body that is announced as too large need not be sent at all.
-    if request.version == (1, 1) and (request.content_length or 0) <= MAX_BODY_BYTES:
+    if request.version == HttpVersion11 and (request.content_length or 0) <= MAX_BODY_BYTES:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     return None

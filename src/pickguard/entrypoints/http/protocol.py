@@ -10,10 +10,14 @@ import logging
 from typing import Final
 from uuid import uuid4
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 from aiohttp.web_request import BaseRequest
 
 from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, request_id
+from pickguard.entrypoints.http.keys import REQUEST_ID
 from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_exception, problem, respond
 
 logger = logging.getLogger("pickguard.http")
@@ -28,6 +32,9 @@ LINGERING_SECONDS: Final = 2.0
 """How long the rest of a refused body may still come in, so that a reset connection does not swallow the answer."""
 
 
+_UNCLEAR: Final = _ErrInfo(status=400, exc=ValueError("unclear request"), message="")
+
+
 class _NamelessResponse(web.Response):
     """A response that does not say which software made it, also where no application prepares it."""
 
@@ -39,7 +46,7 @@ class _NamelessResponse(web.Response):
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
-    __slots__ = ("_header_timer", "_unread_timer")
+    __slots__ = ("_header_timer", "_may_have_begun", "_unread_timer")
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -52,12 +59,13 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._header_timer: asyncio.TimerHandle | None = None
+        self._may_have_begun = False
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for the first request."""
         super().connection_made(transport)
-        self._header_timer = self._loop.call_later(HEADER_SECONDS, self._cut_off)
+        self._start_header_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the timers."""
@@ -67,14 +75,28 @@ class Connection(web.RequestHandler):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Give a header that has begun its time to end."""
+        """Give a header that has begun its time to end, and refuse requests that can be read in two ways."""
         super().data_received(data)
-        waiting = self._waiter is not None and not self._waiter.done()
-        if waiting and self._header_timer is None:
-            self._header_timer = self._loop.call_later(HEADER_SECONDS, self._cut_off)
-        elif not waiting and self._header_timer is not None and self._messages:
-            self._header_timer.cancel()
-            self._header_timer = None
+        # Where the data ends as a header ends, nothing of another request has come. Otherwise that, or the end of a body.
+        self._may_have_begun = not data.endswith(b"\r\n\r\n")
+        if self._is_waiting():
+            self._start_header_timer()
+        elif self._messages:
+            self._stop_header_timer()
+            for index, (message, _) in enumerate(self._messages):
+                if isinstance(message, RawRequestMessage) and not _is_clear(message):
+                    self._messages[index] = (_UNCLEAR, EMPTY_PAYLOAD)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client that has sent a whole request and closed its side, where the transport lets us."""
+        payloads = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            payloads.append(self._current_request.content)
+        complete = all(payload.is_eof() for payload in payloads)
+        answering = not self._is_waiting() and complete and self.ssl_context is None
+        if answering:
+            self.close()  # when the answer is sent
+        return answering
 
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -90,6 +112,8 @@ class Connection(web.RequestHandler):
             self._cut_off()
             return resp, True
         self._watch_unread()
+        if self._may_have_begun and not self._messages:
+            self._start_header_timer()
         return finished
 
     def handle_error(
@@ -100,14 +124,34 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 (it quotes what the client sent)
     ) -> web.StreamResponse:
         """Answer what the parser or the application could not: in the form of every other answer, and without detail."""
+        # What the parser refused has no headers to look for an id in.
+        known_id = request.get(REQUEST_ID) or str(uuid4())
+        request[REQUEST_ID] = known_id
         if status >= 500 and not isinstance(exc, ConnectionError):  # whose client is gone, which is no fault of ours
-            logger.error("a request failed outside of the application", exc_info=exc)
+            logger.error("request %s failed outside of the application", known_id, exc_info=exc)
         if request.writer.output_size > 0:
             message = "a part of another answer was sent already"
             raise ConnectionError(message)
-        response = _nameless(_fault(status), secure=request.secure)
+        response = _nameless(_fault(status), known_id, secure=request.secure)
         response.force_close()
         return response
+
+    def _is_waiting(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _start_header_timer(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self._loop.call_later(HEADER_SECONDS, self._cut_off_header)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _cut_off_header(self) -> None:
+        self._header_timer = None
+        if self._is_waiting():
+            self._cut_off()
 
     def _watch_unread(self) -> None:
         unread = self.transport is not None and self.transport.get_write_buffer_size() > 0
@@ -135,10 +179,18 @@ def _fault(status: int) -> Problem:
     return problem("malformed-request", "This is not an HTTP request that the service can read.")
 
 
-def _nameless(found: Problem, *, secure: bool) -> web.Response:
-    new_id = str(uuid4())
-    body = respond(found, new_id).body
-    headers = {**HEADERS, "X-Request-ID": new_id}
+def _is_clear(message: RawRequestMessage) -> bool:
+    """Tell whether a request is in a version that is spoken, and framed in the one way that is understood.
+
+    aiohttp answers in whatever version it is asked, and overlooks transfer codings beside chunked (RFC 9112, section 6.1).
+    """
+    coding = message.headers.get(hdrs.TRANSFER_ENCODING, "chunked")
+    return message.version in (HttpVersion10, HttpVersion11) and coding.strip().lower() == "chunked"
+
+
+def _nameless(found: Problem, known_id: str, *, secure: bool) -> web.Response:
+    body = respond(found, known_id).body
+    headers = {**HEADERS, "X-Request-ID": known_id}
     if secure:
         headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
     return _NamelessResponse(status=found.type.status, body=body, content_type=CONTENT_TYPE, headers=headers)

@@ -8,7 +8,7 @@ from email.message import Message
 from typing import Any, Final, Self
 
 import attrs
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
@@ -44,10 +44,16 @@ def bearer_token(request: web.Request) -> str:
     return token
 
 
-def refuse_repeated_authorization(request: web.Request) -> None:
-    """Refuse a request with two Authorization headers: which of them counts is not for the service to guess."""
+def refuse_ambiguity(request: web.Request) -> None:
+    """Refuse a request that can be read in two ways: which Authorization or Host counts is not for the service to guess.
+
+    A request of HTTP/1.1 without exactly one Host is to be answered with 400 (RFC 9112, section 3.2).
+    """
     if len(request.headers.getall(hdrs.AUTHORIZATION, ())) > 1:
         raise ProblemError(problem("malformed-request", "There is more than one Authorization header."))
+    hosts = len(request.headers.getall(hdrs.HOST, ()))
+    if hosts > 1 or (hosts == 0 and request.version >= HttpVersion11):
+        raise ProblemError(problem("malformed-request", "There must be exactly one Host header."))
 
 
 def client_of(request: web.Request) -> Client:
@@ -114,8 +120,8 @@ def _check_type(request: web.Request, accepted: tuple[str, ...]) -> None:
     header[hdrs.CONTENT_TYPE] = given[0]
     if given[0].partition(";")[0].strip().lower() not in accepted:
         raise _unsupported(f"The Content-Type must be {wanted}.", accepted)
-    charset = header.get_param("charset", "utf-8")
-    if not isinstance(charset, str) or charset.lower() not in {"utf-8", "utf8"}:
+    charsets = [value.lower() for name, value in header.get_params([])[1:] if name.lower() == "charset"]
+    if charsets not in ([], ["utf-8"], ["utf8"]):
         raise _unsupported("The charset must be UTF-8.", accepted)
     if hdrs.CONTENT_ENCODING in request.headers:
         raise _unsupported("The body must not be encoded: leave Content-Encoding out.", accepted)

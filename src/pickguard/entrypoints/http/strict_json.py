@@ -14,7 +14,8 @@ MAX_DEPTH = 16
 MAX_NUMBER_LENGTH = 308
 """Digits of the largest power of ten that a double can hold; a number written longer than that helps nobody."""
 
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A string may lack its closing quote: a pattern that then failed would be tried again at every quote, in quadratic time.
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class JsonError(ValueError):

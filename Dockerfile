@@ -1,0 +1,33 @@
+# Two stages: the first makes an environment from the locked packages and the built wheel, the second is that and no more.
+FROM python:3.13.14-slim-bookworm AS build
+WORKDIR /build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# Every locked package, its hash checked; a layer of its own, made again only when the lock changes.
+COPY requirements/server.txt requirements/server.txt
+RUN python -m pip wheel --require-hashes --requirement requirements/server.txt --wheel-dir wheels
+COPY pyproject.toml README.md ./
+COPY src src
+RUN python -m pip install --no-index --find-links wheels hatchling \
+    && python -m hatchling build --target wheel --directory wheels
+# Of those wheels, and from nowhere else, what the service needs: neither pip nor what builds packages.
+RUN python -m venv --without-pip /opt/pickguard \
+    && python -m pip --python /opt/pickguard/bin/python install --no-index --find-links wheels 'pickguard[server]'
+
+FROM python:3.13.14-slim-bookworm
+# The user has a fixed number, so that the owner of a volume's files is known outside of the container.
+RUN groupadd --gid 10001 pickguard \
+    && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin pickguard \
+    && install --directory --owner pickguard --group pickguard --mode 700 /data
+COPY --from=build /opt/pickguard /opt/pickguard
+COPY docker/healthcheck.py /opt/pickguard/healthcheck.py
+ENV PATH=/opt/pickguard/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PICKGUARD_HOST=0.0.0.0 \
+    PICKGUARD_DATA_DIR=/data
+USER 10001:10001
+VOLUME /data
+EXPOSE 9443
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "/opt/pickguard/healthcheck.py"]
+ENTRYPOINT ["pickguard"]
+CMD ["serve"]

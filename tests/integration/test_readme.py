@@ -1,0 +1,185 @@
+"""The README does what it says: its commands and programs are run as they are written, its table is the one of the settings."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+import pytest
+import redis
+
+from tests.support.engines import PROGRAMS, running_engine
+from tests.support.processes import PATIENCE, run, serving
+from tests.support.settings_table import settings_table
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = (ROOT / "README.md").read_text()
+PAGES: Final = ["README.md", "CHANGELOG.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+SERVE: Final = [str(Path(sys.executable).with_name("pickguard")), "serve", "--port", "0"]
+
+CURLS: Final = {"stand-in": [sys.executable, "-I", str(ROOT / "tests/support/curl.py")]}
+"""What the walk is run with: a stand-in that knows the options in it, always, and the real curl where there is one."""
+
+if found := shutil.which("curl"):
+    CURLS["curl"] = [found]
+elif os.environ.get("CI") == "true":
+    raise RuntimeError("CI runs the README with curl, and there is none on the PATH; .ci/run installs it")
+
+_VARYING: Final = {
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "ID",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z": "TIME",
+    r"pg_([A-Za-z0-9_-]{64}[0-9a-f]{8}|…)": "TOKEN",  # shortened in the README: a scanner for secrets would know a real one
+    r"curl/[0-9][0-9a-z.-]*": "CURL",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Block:
+    """A fenced block: its language, its text, and the heading that it stands under."""
+
+    language: str
+    text: str
+    heading: str
+
+
+def blocks(heading: str) -> list[Block]:
+    return [block for block in _all_blocks() if block.heading == heading]
+
+
+def _all_blocks() -> Iterator[Block]:
+    heading = ""
+    for match in re.finditer(r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+        if match[1]:
+            heading = match[1]
+        else:
+            yield Block(language=match[2], text=match[3], heading=heading)
+
+
+def without_what_varies(text: str) -> str:
+    for pattern, name in _VARYING.items():
+        text = re.sub(pattern, name, text)
+    return text
+
+
+@pytest.mark.parametrize("curl", CURLS)
+def test_the_walk_through_the_api_goes_as_it_is_printed(tmp_path: Path, curl: str) -> None:
+    *steps, last = blocks("A walk through the API")
+    assert [block.language for block in (*steps, last)] == ["sh", *["sh", "text"] * (len(steps) // 2)]
+    commands = [block.text for block in (*steps, last) if block.language == "sh"]
+    printed = [block.text for block in (*steps, last) if block.language == "text"]
+    with serving([*SERVE, "--data-dir", "data"], {"PATH": os.environ["PATH"]}, tmp_path) as served:
+        told = _run_in_order(commands, tmp_path, CURLS[curl], port=served.port)
+    assert told.pop(0) == ""
+    assert [without_what_varies(text) for text in told] == [without_what_varies(text) for text in printed]
+
+
+def _run_in_order(commands: list[str], directory: Path, curl: list[str], *, port: int) -> list[str]:
+    """Run blocks in one shell, as if pasted, with the port and the data of the running service; return what each printed."""
+    programs = directory / "programs"
+    programs.mkdir()
+    program = programs / "curl"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(curl)} "$@"\n')
+    program.chmod(0o700)
+    end = "-- end of a block --\n"
+    script = "".join(f"{block}printf '%s' '{end}'\n" for block in commands)
+    assert "9443" in script
+    assert "pickguard-data" in script
+    script = script.replace("9443", str(port)).replace("pickguard-data", "data")
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(directory)}
+    done = subprocess.run(
+        ["bash", "--norc"],
+        input=script,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    *told, rest = done.stdout.split(end)
+    assert rest == ""
+    return told
+
+
+def test_the_walk_leaves_no_resource_out() -> None:
+    from pickguard.entrypoints.http.routes import ROUTES  # noqa: PLC0415
+
+    table = re.findall(r"^\| (`[A-Z]+ /.*?) \|", README, re.MULTILINE)
+    listed = {tuple(each.split(" ")) for row in table for each in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
+    assert listed == {(method, path) for method, path, _ in ROUTES} | {("GET", "/problems/{slug}")}
+    walk = "".join(block.text for block in blocks("A walk through the API") if block.language == "sh")
+    for method, path, _ in ROUTES:
+        shown = path.replace("{id}", "$other")
+        requests = [line for line in walk.splitlines() if re.search(rf'"\$api{re.escape(shown)}[?"]', line)]
+        assert any(_method(line) == method for line in requests) or path == "/livez", (method, path)
+
+
+def _method(line: str) -> str:
+    if chosen := re.search(r"-X ([A-Z]+)", line):
+        return chosen[1]
+    return "POST" if " -d " in line else "GET"
+
+
+@pytest.mark.parametrize("store", ["memory:", *PROGRAMS])
+def test_the_example_of_the_library_prints_what_it_says(tmp_path: Path, store: str) -> None:
+    _, example, printed = blocks("As a library")
+    program = tmp_path / "example.py"
+    program.write_text(example.text)
+    command = [sys.executable, "-X", "dev", "-W", "error", str(program)]
+    if store == "memory:":
+        assert run(command, directory=tmp_path) == printed.text
+        return
+    with running_engine(tmp_path / "data", store) as engine:
+        assert run(command, directory=tmp_path, PICKGUARD_STORE=engine.url) == printed.text
+
+
+def test_the_example_of_a_test_passes(tmp_path: Path) -> None:
+    (example,) = blocks("In fast tests")
+    (tmp_path / "test_example.py").write_text(example.text)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    told = run(command, directory=tmp_path, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS="")
+    assert re.search(r"^2 passed", told, re.MULTILINE), told
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_redis_user_of_the_readme_may_do_what_is_needed(tmp_path: Path, name: str) -> None:
+    _, example, _ = blocks("As a library")
+    (line,) = (block.text for block in blocks("On a Redis of yours") if block.text.startswith("user "))
+    _, user, *rules = line.split()
+    with running_engine(tmp_path / "data", name) as engine:
+        with redis.Redis(unix_socket_path=str(engine.socket_path)) as admin:
+            admin.execute_command("ACL", "SETUSER", user, *rules)
+        store = engine.url.replace("unix://", f"unix://{user}:PASSWORD@")
+        run([sys.executable, "-c", example.text], directory=tmp_path, PICKGUARD_STORE=store)
+
+
+def test_the_table_of_settings_is_that_of_the_settings() -> None:
+    (table,) = re.findall(r"^\| Option \|.*\n(?:\|.*\n)+", README, re.MULTILINE)
+    assert table == f"{settings_table()}\n", "python -m tests.support.settings_table prints what belongs there"
+
+
+def test_the_two_commands_come_first_each_on_a_line_of_its_own() -> None:
+    first, second, *_ = _all_blocks()
+    assert (first.text, second.text) == ("make serve\n", "make test\n")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, target

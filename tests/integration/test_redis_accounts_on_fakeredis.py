@@ -1,0 +1,11 @@
+import pytest
+from fakeredis import FakeAsyncRedis
+
+from pickguard.adapters.redis.accounts import RedisAccounts
+from tests.contracts.account_repository import AccountRepositoryContract
+
+
+class TestRedisAccountsOnFakeredis(AccountRepositoryContract):
+    @pytest.fixture
+    def accounts(self, fake_redis: FakeAsyncRedis) -> RedisAccounts:
+        return RedisAccounts(fake_redis)
