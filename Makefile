@@ -11,6 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 UV := $(BIN)/python -m uv
 
+# Without stored bytecode half of a run would be compiling.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help serve test lint unit lock wheel clean
 
 help: ## Say what there is
@@ -24,7 +27,7 @@ test: $(VENV)/.dev ## Check everything: style, types, layers, all tests, the bui
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -n auto --cov --cov-report=term:skip-covered
+	$(PYTEST) --numprocesses auto --cov
 
 lint: $(VENV)/.dev ## Style, types and layers only
 	$(BIN)/ruff check

@@ -89,7 +89,7 @@ class Argon2Hasher:
             self._hasher.verify(password_hash or self._decoy, secret)
         except argon2.exceptions.VerificationError:
             return False
-        except argon2.exceptions.InvalidHashError:
+        except (argon2.exceptions.InvalidHashError, UnicodeError):
             return False
         return password_hash is not None
 

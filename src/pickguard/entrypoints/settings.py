@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 STORE_SCHEMES = ("memory", "redis", "rediss", "unix")
+STORE_PARAMETERS = ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 EMBEDDED = ""
 """The store of a service that has none configured: a server of its own."""
 
@@ -82,7 +83,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def _duration(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
     def read(text: str) -> timedelta:
-        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?", text, re.ASCII)
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?", text, re.ASCII)
         value = timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"]) if match else None
         if value is None or not least <= value <= most:
             raise ValueError(f"give a time from {show_duration(least)} to {show_duration(most)}, such as 500ms, 2s, 15m, 12h, 30d")
@@ -118,8 +119,15 @@ def _store(text: str) -> str:
     try:
         parts = urlsplit(text)
         complete = bool(parts.path if scheme == "unix" else parts.hostname) and parts.port != 0
+        parameters = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        complete = False
+        complete, parameters = False, {}
+    for name, values in parameters.items():
+        # The client library would take many more, some of which would undo what the adapter relies on.
+        if name not in STORE_PARAMETERS or len(values) != 1:
+            raise ValueError(f"of parameters, the URL may have {', '.join(STORE_PARAMETERS)}, each once")
+        if name == "db" and not values[0].isdecimal():
+            raise ValueError("the parameter db is a number")
     if not complete:
         raise ValueError(f"this is not a complete {scheme} URL; an example is {_STORE_EXAMPLES[scheme]}")
     return text
@@ -228,10 +236,11 @@ class Settings:
             text, source = given.get(each.name), each.flag
             if text is None:
                 text, source = environment.get(each.variable), each.variable
-            if text is None or (text == "" and each.name not in {"store"}):
+            text = None if text is None else text.strip()
+            if text is None or (text == "" and each.name != "store"):
                 continue
             try:
-                values[each.name] = each.read(text.strip())
+                values[each.name] = each.read(text)
             except ValueError as error:
                 shown = "" if each.secret else f" {text!r}:"
                 raise SettingsError(f"{source}:{shown} {error}") from None
@@ -264,4 +273,4 @@ def redacted(url: str) -> str:
     """Return a URL with its user, password and query left out."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" if "//" in url else url
+    return f"{parts.scheme}:{'//' if host or parts.scheme == 'unix' else ''}{host}{parts.path}"

@@ -59,8 +59,16 @@ def development_certificate(directory: Path, host: str) -> tuple[Path, Path]:
 
 def _names(host: str) -> list[str]:
     names = ["localhost", "127.0.0.1", "::1"]
-    wildcard = host in {"", "0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
-    return names if wildcard or host in names else [*names, host]
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 (compared, not bound)
+        return names
+    try:
+        name = str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        try:
+            name = host.encode("idna").decode()
+        except UnicodeError:
+            raise CertificateError(f"no development certificate can name the host {host!r}; give one with --tls-cert") from None
+    return names if name in names else [*names, name]
 
 
 def _is_good(certificate: Path, key: Path, names: list[str]) -> bool:

@@ -1,6 +1,6 @@
 """Identifiers: UUIDs of version 7, made from a time and random bytes that the caller brings."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 from uuid import UUID
 
@@ -8,6 +8,8 @@ UserId = NewType("UserId", UUID)
 SessionId = NewType("SessionId", UUID)
 
 UUID7_RANDOM_BYTES = 10
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def uuid7(now: datetime, randomness: bytes) -> UUID:
@@ -18,7 +20,7 @@ def uuid7(now: datetime, randomness: bytes) -> UUID:
     if len(randomness) != UUID7_RANDOM_BYTES:
         message = f"a UUIDv7 takes {UUID7_RANDOM_BYTES} random bytes, not {len(randomness)}"
         raise ValueError(message)
-    milliseconds = int(now.timestamp() * 1000)
+    milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(randomness, "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62

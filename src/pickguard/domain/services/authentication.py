@@ -78,11 +78,14 @@ class Authentication:
         address = _parse_address(email)
         found = None if address is None else await self._accounts.find(address)
         verified = await self._hasher.verify(found.account.credential.password_hash if found else None, password)
-        if found is None or address is None or not verified:
+        try:
+            if found is None or address is None or not verified:
+                raise InvalidCredentials
+            return await self._open_session(found, address, password, client)
+        except InvalidCredentials:
             user_id = found.account.user.id if found else None
             self._changes.publish(LogInRefused(user_id=user_id, at=self._clock.now(), client=client))
-            raise InvalidCredentials
-        return await self._open_session(found, address, password, client)
+            raise
 
     async def authenticate(self, token: str) -> Principal:
         """Return whom a bearer token stands for; `InvalidToken` where it opens nothing. One read of the store.

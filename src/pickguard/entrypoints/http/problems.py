@@ -246,7 +246,7 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
         "store-unavailable", "Another request for this e-mail address has not ended, so nobody can know yet whose it is."
     ),
     errors.Contended: _later("overloaded", "Too many requests are changing this account at once. Nothing was done."),
-    errors.Conflict: _later("overloaded", "Another change came first. Nothing was done."),
+    errors.Conflict: _plain("overloaded", "Another change came first. Nothing was done.", Retry_After="1"),
     errors.Unavailable: _later("overloaded", "The service cannot do this now."),
 }
 """For every error that a use case can raise, the problem that a client gets. A test proves that none is missing."""

@@ -1,0 +1,305 @@
+"""Settings: every one can be given in two ways, and what makes no sense is told in one line that names it."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from click.testing import CliRunner
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pickguard.entrypoints import serving
+from pickguard.entrypoints.cli import cli
+from pickguard.entrypoints.settings import Settings, SettingsError, option, options, redacted, show_duration
+from tests.support.strategies import examples
+
+# For every setting a text that is not the default, what it means, and what it needs beside it.
+GIVEN: dict[str, tuple[str, Any]] = {
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": ("0", 0),
+    "store": ("redis://127.0.0.1:6379/1", "redis://127.0.0.1:6379/1"),
+    "data_dir": ("/srv/data", Path("/srv/data")),
+    "engine": ("/usr/bin/valkey-server", Path("/usr/bin/valkey-server")),
+    "tls_cert": ("cert.pem", Path("cert.pem")),
+    "tls_key": ("key.pem", Path("key.pem")),
+    "no_tls": ("on", True),
+    "workers": ("4", 4),
+    "rate_limits": ("OFF", "off"),
+    "password_min_length": ("15", 15),
+    "session_lifetime": ("90d", timedelta(days=90)),
+    "session_idle": ("12h", timedelta(hours=12)),
+    "session_maximum": ("1", 1),
+    "reauthentication_window": ("5m", timedelta(minutes=5)),
+    "hash_memory": ("65536", 65_536),
+    "hash_time_cost": ("3", 3),
+    "hash_parallelism": ("4", 4),
+    "hash_threads": ("8", 8),
+    "hash_wait": ("500ms", timedelta(milliseconds=500)),
+    "store_connections": ("16", 16),
+    "store_connect_timeout": ("0.25", timedelta(milliseconds=250)),
+    "store_timeout": ("2s", timedelta(seconds=2)),
+    "request_timeout": ("1.5s", timedelta(seconds=1.5)),
+    "shutdown_timeout": ("0", timedelta(0)),
+    "log_level": ("Debug", "debug"),
+    "access_log": ("yes", True),
+}
+NEEDED = {"tls_cert": {"tls_key": "key.pem"}, "tls_key": {"tls_cert": "cert.pem"}}
+NAMES = [each.name for each in options()]
+
+
+def load(given_: dict[str, str | None] | None = None, /, **environment: str) -> Settings:
+    return Settings.load(given_ or {}, {f"PICKGUARD_{name.upper()}": text for name, text in environment.items()})
+
+
+def refusal(given_: dict[str, str | None] | None = None, /, **environment: str) -> str:
+    with pytest.raises(SettingsError) as refused:
+        load(given_, **environment)
+    return str(refused.value)
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert list(GIVEN) == NAMES == [field.name for field in attrs.fields(Settings)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_setting_is_read_from_its_environment_variable(name: str) -> None:
+    text, value = GIVEN[name]
+    assert getattr(load({}, **{name: text}, **NEEDED.get(name, {})), name) == value != getattr(Settings(), name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_line_beats_the_environment(name: str) -> None:
+    text, value = GIVEN[name]
+    other = {"session_maximum": "2", "hash_memory": "20000", "store": "memory:"}.get(name, "")
+    assert getattr(load({name: text, **NEEDED.get(name, {})}, **{name: other}), name) == value
+    assert getattr(load({name: None}, **{name: text}, **NEEDED.get(name, {})), name) == value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_has_the_option_of_every_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Settings] = []
+    monkeypatch.setattr(serving, "serve", lambda settings, announce: served.append(settings))  # noqa: ARG005
+    monkeypatch.setattr("pickguard.entrypoints.cli._set_up_logging", lambda _: None)
+    text, value = GIVEN[name]
+    line = [option(name).flag] if option(name).is_switch else [option(name).flag, text]
+    for needed, its_text in NEEDED.get(name, {}).items():
+        line += [option(needed).flag, its_text]
+    outcome = CliRunner(env={each.variable: None for each in options()}).invoke(cli, ["serve", *line], catch_exceptions=False)
+    assert outcome.exit_code == 0, outcome.output
+    assert [getattr(settings, name) for settings in served] == [value]
+
+
+def test_every_option_and_variable_is_named_in_the_help() -> None:
+    shown = CliRunner().invoke(cli, ["serve", "--help"]).output
+    for each in options():
+        assert each.flag in shown
+        assert each.variable in shown
+        assert each.help.endswith(".")
+
+
+def test_without_any_the_defaults_hold() -> None:
+    assert load(dict.fromkeys(NAMES)) == Settings()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_variable_is_as_good_as_none(name: str) -> None:
+    assert load({}, **{name: ""}) == Settings()
+
+
+def test_a_host_of_spaces_is_as_good_as_none() -> None:
+    # The empty host stands for every address of the machine, which nobody means who gives a space.
+    assert load(host=" ").host == Settings().host
+
+
+def test_space_around_a_text_does_not_matter() -> None:
+    assert load(port=" 80\n", store_timeout="\t2s ") == Settings(port=80, store_timeout=timedelta(seconds=2))
+
+
+def test_variables_of_other_names_are_not_looked_at() -> None:
+    assert Settings.load({}, {"PORT": "1", "pickguard_port": "2", "PICKGUARD_PORTS": "3", "PICKGUARD_": "4"}) == Settings()
+
+
+WRONG = [
+    ("port", "65536"),
+    ("port", "-1"),
+    ("port", "+1"),
+    ("port", "1e3"),
+    ("port", "٣"),
+    ("port", "0x10"),
+    ("port", "1_000"),
+    ("port", "9" * 5000),
+    ("port", "a\nb"),
+    ("store", "memory"),
+    ("store", "memory://"),
+    ("store", "localhost:6379"),
+    ("store", "http://localhost"),
+    ("store", "redis://"),
+    ("store", "redis:localhost"),
+    ("store", "redis://localhost:0"),
+    ("store", "redis://localhost:65536"),
+    ("store", "redis://localhost:port"),
+    ("store", "redis://[::1"),
+    ("store", "unix:"),
+    ("store", "unix://"),
+    ("workers", "0"),
+    ("workers", "257"),
+    ("no_tls", "maybe"),
+    ("access_log", "2"),
+    ("rate_limits", "some"),
+    ("log_level", "trace"),
+    ("password_min_length", "7"),
+    ("password_min_length", "65"),
+    ("session_lifetime", "0"),
+    ("session_lifetime", "30"),
+    ("session_lifetime", "366d"),
+    ("session_lifetime", "1y"),
+    ("session_lifetime", "-1d"),
+    ("session_lifetime", "1 d"),
+    ("session_lifetime", "1d12h"),
+    ("session_lifetime", "1.2345d"),
+    ("session_lifetime", "999999999.999d"),
+    ("session_lifetime", "inf"),
+    ("session_idle", "59s"),
+    ("session_maximum", "0"),
+    ("session_maximum", "1001"),
+    ("reauthentication_window", "0"),
+    ("reauthentication_window", "2d"),
+    ("hash_memory", "19455"),
+    ("hash_time_cost", "1"),
+    ("hash_parallelism", "0"),
+    ("hash_threads", "-1"),
+    ("hash_wait", "9ms"),
+    ("store_connections", "0"),
+    ("store_connect_timeout", "0"),
+    ("store_timeout", "2m"),
+    ("request_timeout", "99ms"),
+    ("shutdown_timeout", "11m"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG)
+def test_what_makes_no_sense_is_refused_in_one_line_that_names_the_setting(name: str, text: str) -> None:
+    each = option(name)
+    for message, source in ((refusal({}, **{name: text}), each.variable), (refusal({name: text}), each.flag)):
+        assert message.startswith(f"{source}:")
+        assert "\n" not in message
+        assert "give" in message or "complete" in message
+
+
+@examples(40)
+@given(st.sampled_from(NAMES), st.text(max_size=30))
+def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: str) -> None:
+    try:
+        load({name: text})
+    except SettingsError as error:
+        message = str(error)
+    else:
+        return
+    assert option(name).flag in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("given_", "named"),
+    [
+        ({"tls_cert": "a"}, ("--tls-cert", "--tls-key")),
+        ({"tls_key": "a"}, ("--tls-key", "--tls-cert")),
+        ({"tls_cert": "a", "tls_key": "b", "no_tls": "on"}, ("--no-tls", "--tls-cert")),
+        ({"workers": "2", "store": "memory:"}, ("--workers", "--store")),
+        ({"session_idle": "2d", "session_lifetime": "1d"}, ("--session-idle", "--session-lifetime")),
+        ({"session_lifetime": "1d"}, ("--session-idle", "--session-lifetime")),
+        ({"engine": "a", "store": "memory:"}, ("--engine", "--store")),
+        ({"engine": "a", "store": "redis://localhost"}, ("--engine", "--store")),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_by_their_names(
+    given_: dict[str, str | None], named: tuple[str, str]
+) -> None:
+    message = refusal(given_)
+    assert all(name in message for name in named)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "memory:",
+        "redis://localhost",
+        "redis://:geheim@[::1]:6380/3",
+        "rediss://user:geheim@redis.example.com/0",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_a_store_is_kept_as_it_was_given(store: str) -> None:
+    assert load(store=store).store == store
+
+
+# What must stay secret
+
+
+WITH_PASSWORD = [
+    "redis://:geheim@192.0.2.1:6379/0",
+    "redis://user:geheim@redis.example.com/0",
+    "rediss://user:ge%40heim@redis.example.com:6380",
+    "redis://user:x@geheim@redis.example.com/0",
+    "redis://redis.example.com/0?password=geheim",
+    "unix:///run/redis.sock?password=geheim",
+    "unix:/run/redis.sock?password=geheim",
+    "unix://user:geheim@/run/redis.sock",
+]
+
+
+@pytest.mark.parametrize("store", WITH_PASSWORD)
+def test_a_store_is_shown_without_its_password(store: str) -> None:
+    try:
+        settings = load(store=store)
+    except SettingsError as error:
+        shown = str(error)
+    else:
+        shown = settings.shown_store + redacted(store) + repr(settings) + str(settings)
+    assert "geheim" not in shown
+    assert "ge%40heim" not in shown
+
+
+@pytest.mark.parametrize(
+    "store", ["redis://:geheim@", "http://:geheim@localhost", "redis://:geheim@host:port", "geheim", "redis://:geheim@[::1"]
+)
+def test_a_store_that_is_refused_is_not_quoted(store: str) -> None:
+    for message in (refusal({"store": store}), refusal(store=store)):
+        assert "geheim" not in message
+
+
+def test_a_store_is_shown_with_its_place() -> None:
+    assert load(store="redis://user:geheim@redis.example.com:6380/2?db=3").shown_store == "redis://redis.example.com:6380/2"
+    assert load(store="unix:///run/redis.sock").shown_store == "unix:///run/redis.sock"
+    assert load(store="memory:").shown_store == "memory:"
+
+
+def test_a_refusal_ends_the_command_with_one_line_and_a_status() -> None:
+    outcome = CliRunner().invoke(cli, ["serve", "--port", "many"])
+    assert outcome.exit_code == 2
+    assert outcome.stderr == "pickguard: --port: 'many': give a whole number from 0 to 65535\n"
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1ms", 0.001), ("1", 1), ("1s", 1), ("1.5s", 1.5), ("2m", 120), ("2h", 7200), ("0.5d", 43_200), ("0.001s", 0.001)],
+)
+def test_a_time_has_a_unit_or_is_in_seconds(text: str, value: float) -> None:
+    found = [each.read for each in options() if each.name == "shutdown_timeout"]
+    if value <= 600:
+        assert found[0](text) == timedelta(seconds=value)
+    else:
+        assert option("session_lifetime").read(text) == timedelta(seconds=value)
+
+
+@examples(40)
+@given(st.integers(60_000, 365 * 86_400_000).map(lambda ms: timedelta(milliseconds=ms)))
+@example(timedelta(milliseconds=1_000_000_001))
+def test_a_time_is_read_as_it_is_shown(value: timedelta) -> None:
+    assert option("session_lifetime").read(show_duration(value)) == value
