@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -23,7 +22,7 @@ SECOND = timedelta(seconds=1)
 
 
 @asynccontextmanager
-async def behind_proxy(engine: Engine, directory: Path) -> AsyncGenerator[tuple[RedisAccounts, Proxy]]:
+async def behind_proxy(engine: Engine) -> AsyncGenerator[tuple[RedisAccounts, Proxy]]:
     proxy = Proxy(engine.socket_path)
     path = engine.socket_path.with_name("proxy.sock")
     path.unlink(missing_ok=True)
@@ -43,8 +42,8 @@ def once_for(script: scripts.Script, proxy: Proxy) -> None:
     proxy.drop = lambda command: script.digest.encode() in command and proxy.dropped == 0
 
 
-async def test_a_registration_whose_claim_was_not_confirmed_succeeds(engine: Engine, tmp_path: Path) -> None:
-    async with behind_proxy(engine, tmp_path) as (accounts, proxy):
+async def test_a_registration_whose_claim_was_not_confirmed_succeeds(engine: Engine) -> None:
+    async with behind_proxy(engine) as (accounts, proxy):
         once_for(scripts.CLAIM, proxy)
         account = an_account()
         await accounts.add(account, operation=operation())
@@ -52,8 +51,8 @@ async def test_a_registration_whose_claim_was_not_confirmed_succeeds(engine: Eng
         assert await accounts.find(account.user.email) is not None
 
 
-async def test_a_registration_that_was_not_confirmed_succeeds(engine: Engine, tmp_path: Path) -> None:
-    async with behind_proxy(engine, tmp_path) as (accounts, proxy):
+async def test_a_registration_that_was_not_confirmed_succeeds(engine: Engine) -> None:
+    async with behind_proxy(engine) as (accounts, proxy):
         once_for(scripts.SAVE, proxy)
         account = an_account()
         await accounts.add(account, operation=operation())
@@ -63,8 +62,8 @@ async def test_a_registration_that_was_not_confirmed_succeeds(engine: Engine, tm
         assert snapshot.version == 1
 
 
-async def test_a_change_that_was_not_confirmed_happens_once(engine: Engine, tmp_path: Path) -> None:
-    async with behind_proxy(engine, tmp_path) as (accounts, proxy):
+async def test_a_change_that_was_not_confirmed_happens_once(engine: Engine) -> None:
+    async with behind_proxy(engine) as (accounts, proxy):
         account = an_account()
         await accounts.add(account, operation=operation())
         before = await accounts.get(account.user.id)
@@ -76,9 +75,9 @@ async def test_a_change_that_was_not_confirmed_happens_once(engine: Engine, tmp_
         assert (proxy.dropped, after.version, after.account.user.name.value) == (1, 2, "Countess")
 
 
-async def test_a_change_of_address_with_every_kind_of_answer_lost_succeeds(engine: Engine, tmp_path: Path) -> None:
+async def test_a_change_of_address_with_every_kind_of_answer_lost_succeeds(engine: Engine) -> None:
     for script in (scripts.CLAIM, scripts.SAVE, scripts.RELEASE):
-        async with behind_proxy(engine, tmp_path) as (accounts, proxy):
+        async with behind_proxy(engine) as (accounts, proxy):
             account = an_account(f"{script.digest}@example.com")
             await accounts.add(account, operation=operation())
             before = await accounts.get(account.user.id)
@@ -91,8 +90,8 @@ async def test_a_change_of_address_with_every_kind_of_answer_lost_succeeds(engin
             await accounts.add(an_account(account.user.email.value), operation=operation())
 
 
-async def test_a_removal_that_was_not_confirmed_frees_the_address(engine: Engine, tmp_path: Path) -> None:
-    async with behind_proxy(engine, tmp_path) as (accounts, proxy):
+async def test_a_removal_that_was_not_confirmed_frees_the_address(engine: Engine) -> None:
+    async with behind_proxy(engine) as (accounts, proxy):
         account = an_account()
         await accounts.add(account, operation=operation())
         before = await accounts.get(account.user.id)
@@ -103,8 +102,8 @@ async def test_a_removal_that_was_not_confirmed_frees_the_address(engine: Engine
         await accounts.add(an_account(), operation=operation())
 
 
-async def test_a_write_that_nobody_confirms_is_unknown_and_was_sent_once(engine: Engine, tmp_path: Path) -> None:
-    async with behind_proxy(engine, tmp_path) as (accounts, proxy):
+async def test_a_write_that_nobody_confirms_is_unknown_and_was_sent_once(engine: Engine) -> None:
+    async with behind_proxy(engine) as (accounts, proxy):
         account = an_account()
         await accounts.add(account, operation=operation())
         before = await accounts.get(account.user.id)

@@ -330,7 +330,7 @@ async def play(draw: Callable[[st.SearchStrategy[Any]], Any], offset: list[float
         crashes_left, jumps_left = 2, 3
         while True:
             while any(not task.done() and each.waiting is None for task, each in zip(tasks, clients, strict=True)):
-                await asyncio.sleep(0)  # noqa: ASYNC110 (what is waited for is that nothing can run any more)
+                await asyncio.sleep(0)  # until nothing can run any more
             ready = [each for task, each in zip(tasks, clients, strict=True) if not task.done()]
             if not ready:
                 break

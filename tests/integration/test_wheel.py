@@ -144,9 +144,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     description = metadata.get_payload(decode=True)
     assert description == (ROOT / "README.md").read_bytes()
     with zipfile.ZipFile(wheel) as archive:
-        assert (
-            "pickguard = pickguard.entrypoints.cli:main" in archive.read("pickguard-0.1.0.dist-info/entry_points.txt").decode()
-        )
+        assert "pickguard = pickguard.__main__:main" in archive.read("pickguard-0.1.0.dist-info/entry_points.txt").decode()
 
 
 def test_each_extra_asks_for_what_is_meant(wheel: Path) -> None:

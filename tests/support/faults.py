@@ -98,12 +98,14 @@ async def lost_addresses(client: Any, *addresses: str) -> list[str]:
 
 
 class Proxy:
-    """A Unix socket in front of a server, which drops the answer to a chosen command and cuts its connection."""
+    """A Unix socket in front of a server, which drops the answer to a chosen command, or freezes at one."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self.drop: Callable[[bytes], bool] = lambda _: False
         self.dropped = 0
+        self.freeze: Callable[[bytes], bool] = lambda _: False
+        self.frozen = False
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncGenerator[None]:
@@ -129,6 +131,10 @@ class Proxy:
         try:
             # One command is on its way at a time, so what arrives is one command, and what comes back its answer.
             while command := await reader.read(1 << 20):
+                self.frozen = self.frozen or self.freeze(command)
+                if self.frozen:  # for everybody, until the connection is given up
+                    await reader.read()
+                    break
                 server_writer.write(command)
                 answer = await server_reader.read(1 << 20)
                 if self.drop(command):

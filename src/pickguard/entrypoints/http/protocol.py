@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 from aiohttp.web_request import BaseRequest
 
@@ -46,7 +46,7 @@ class _NamelessResponse(web.Response):
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
-    __slots__ = ("_header_timer", "_may_have_begun", "_unread_timer")
+    __slots__ = ("_header_timer", "_last_payload", "_may_have_begun", "_unread_timer")
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -59,6 +59,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._header_timer: asyncio.TimerHandle | None = None
+        self._last_payload: StreamReader = EMPTY_PAYLOAD
         self._may_have_begun = False
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -83,17 +84,14 @@ class Connection(web.RequestHandler):
             self._start_header_timer()
         elif self._messages:
             self._stop_header_timer()
+            self._last_payload = self._messages[-1][1]
             for index, (message, _) in enumerate(self._messages):
                 if isinstance(message, RawRequestMessage) and not _is_clear(message):
                     self._messages[index] = (_UNCLEAR, EMPTY_PAYLOAD)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has sent a whole request and closed its side, where the transport lets us."""
-        payloads = [payload for _, payload in self._messages]
-        if self._current_request is not None:
-            payloads.append(self._current_request.content)
-        complete = all(payload.is_eof() for payload in payloads)
-        answering = not self._is_waiting() and complete and self.ssl_context is None
+        answering = not self._is_waiting() and self._last_payload.is_eof() and self.ssl_context is None
         if answering:
             self.close()  # when the answer is sent
         return answering
