@@ -33,9 +33,13 @@ from pickguard.entrypoints.tls import CertificateError, development_certificate,
 logger = logging.getLogger("pickguard.serve")
 
 BACKLOG: Final = 1024
+SEND_BUFFER_BYTES: Final = 64 * 1024
+"""What the kernel keeps of answers that are not read yet, for each connection. Left alone it would grow to megabytes."""
 TLS_HANDSHAKE_SECONDS: Final = 6.0
 TLS_SHUTDOWN_SECONDS: Final = 2.0
 SUPERVISION_SECONDS: Final = 0.25
+REPLACEMENT_SECONDS: Final = 1.0
+"""The least time between two workers that take the place of others."""
 FAILED_START: Final = 3
 """The exit status of a worker that could not start, which starting it again would not mend."""
 
@@ -74,6 +78,7 @@ def _listen(settings: Settings) -> Generator[socket.socket]:
         raise ServingError(f"--host {settings.host}: there is no such address") from None
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         try:
             listener.bind(address)
             listener.listen(BACKLOG)
@@ -180,7 +185,8 @@ class _Supervisor:
         self._listener = listener
         self._tls = tls
         self._engine = engine
-        self._workers: set[int] = set()
+        self._workers: dict[int, int] = {}  # each with the pipe on which it says that it is ready
+        self._fork_again_at = 0.0
         self._lifeline = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -198,8 +204,10 @@ class _Supervisor:
                     _revive(self._engine)
                 for pid, status in self._reap():
                     logger.error("worker %d ended with status %d and is replaced", pid, status)
-                while not stopping and len(self._workers) < self._settings.workers:
+                if not stopping and time.monotonic() >= self._fork_again_at and len(self._workers) < self._settings.workers:
                     self._fork()
+                    # One that cannot start, because the store is down for instance, is not tried without pause.
+                    self._fork_again_at = time.monotonic() + REPLACEMENT_SECONDS
         finally:
             self._stop()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
@@ -209,8 +217,9 @@ class _Supervisor:
     def _start_first(self) -> None:
         for _ in range(self._settings.workers):
             told = self._fork()
-            with os.fdopen(told, "rb") as answer:
-                message = answer.read()
+            message = b""
+            while part := os.read(told, 4096):
+                message += part
             if message != b"ready":
                 raise ServingError(message.decode() or "a worker ended before it was ready")
 
@@ -219,10 +228,11 @@ class _Supervisor:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(reading)
+            for other in (reading, *self._workers.values()):
+                os.close(other)
             os._exit(self._be_worker(writing))
         os.close(writing)
-        self._workers.add(pid)
+        self._workers[pid] = reading
         return reading
 
     def _be_worker(self, told: int) -> int:
@@ -253,7 +263,7 @@ class _Supervisor:
         for pid in list(self._workers):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                self._workers.discard(pid)
+                os.close(self._workers.pop(pid))
                 ended.append((pid, os.waitstatus_to_exitcode(status)))
         return ended
 
