@@ -1,5 +1,6 @@
 """Accounts and sessions: register, log in for an opaque bearer token, see and end sessions, change and delete the account."""
 
+from pickguard.domain.model.credentials import PasswordRules
 from pickguard.domain.model.errors import (
     AccountsError,
     AddressTaken,
@@ -50,6 +51,7 @@ __all__ = [
     "LoggedIn",
     "MemoryAccounts",
     "OutcomeUnknown",
+    "PasswordRules",
     "PersonName",
     "PreconditionFailed",
     "Principal",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from pickguard.adapters import engine as module
 from pickguard.adapters.engine import Engine
 from tests.support.engines import PROGRAMS
 from tests.support.fakes import GOOD_PASSWORD
@@ -121,6 +122,15 @@ async def test_a_token_revoked_at_one_service_is_refused_at_the_other_at_once(tm
             assert await second.me(token) == 401
 
 
+async def is_open(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
 async def test_requests_under_way_end_before_the_service_does(data_dir: Path) -> None:
     slow = ("--hash-memory", "262144", "--hash-time-cost", "4", "--hash-wait", "20s", "--request-timeout", "20s")
     async with serving(data_dir, "--no-tls", *slow) as service, service.client() as api:
@@ -132,13 +142,17 @@ async def test_requests_under_way_end_before_the_service_does(data_dir: Path) ->
         assert (await api.call("GET", "/livez"))[0] == 200
         assert not registering.done()
         stopping = asyncio.create_task(service.stop())
+        port = int(service.base.rpartition(":")[2])
+        while await is_open(port):  # newcomers are turned away meanwhile
+            await asyncio.sleep(0)
+        assert not registering.done()
         assert await registering == 201
         assert await stopping == 0
     async with serving(data_dir, "--no-tls") as service, service.client() as api:
         assert await api.register() == 409
 
 
-async def test_idle_and_half_sent_requests_do_not_delay_the_end(data_dir: Path) -> None:
+async def test_idle_and_half_sent_requests_do_not_keep_the_service_from_ending(data_dir: Path) -> None:
     async with serving(data_dir, "--no-tls", "--store", "memory:") as service, service.client() as api:
         assert (await api.call("GET", "/livez"))[0] == 200
         _, writer = await asyncio.open_connection(*service.base.removeprefix("http://").split(":"))
@@ -194,6 +208,55 @@ async def test_a_very_long_path_of_the_data_directory_works(tmp_path: Path) -> N
     long.parent.mkdir()
     async with serving(long) as service, service.client() as api:
         assert await api.register() == 201
+        assert await service.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "ä b"])
+async def test_any_name_of_the_data_directory_works(tmp_path: Path, name: str) -> None:
+    async with serving(tmp_path / name) as service, service.client() as api:
+        assert await api.register() == 201
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+        assert await service.stop() == 0
+
+
+async def test_an_engine_named_with_a_slash_is_that_file_and_no_other(data_dir: Path) -> None:
+    program = data_dir.with_name("my-engine")
+    program.symlink_to(module._packaged_program())
+    async with serving(data_dir, "--engine", "./my-engine") as service, service.client() as api:
+        assert await api.register() == 201
+        assert await service.stop() == 0
+
+
+async def test_workers_come_back_after_an_outage_of_the_store(tmp_path: Path) -> None:
+    with Engine(tmp_path / "redis") as store:
+        args = ("--workers", "2", "--store", store.url, "--no-tls")
+        async with serving(tmp_path / "data", *args) as service, service.client() as api:
+            assert await api.register() == 201
+            assert store._process is not None
+            store._process.kill()
+            store._process.wait()
+            lost, left = workers_of(service)
+            os.kill(lost, signal.SIGKILL)
+            await until_gone(lost)
+            async with asyncio.timeout(20):  # one that takes its place has tried in vain
+                while not set(workers_of(service)) - {left}:
+                    await asyncio.sleep(0.02)
+            assert store.restart_if_dead()
+            await api.until_ready()
+            async with asyncio.timeout(20):
+                while len(workers_of(service)) < 2:
+                    await asyncio.sleep(0.02)
+            assert await service.stop() == 0
+
+
+async def test_a_store_restarted_under_workers_listens_to_signals(data_dir: Path) -> None:
+    async with serving(data_dir, "--workers", "2") as service, service.client() as api:
+        first = engine_of(service)
+        os.kill(first, signal.SIGKILL)
+        await until_gone(first)
+        await api.until_ready()
+        status = Path(f"/proc/{engine_of(service)}/status").read_text()
+        assert next(line for line in status.splitlines() if line.startswith("SigBlk")).split()[1].strip("0") == ""
         assert await service.stop() == 0
 
 
@@ -259,6 +322,11 @@ async def refused(tmp_path: Path, *args: str, environment: dict[str, str] | None
         (["--store", "mysql://localhost"], "--store"),
         (["--store", "redis://"], "--store"),
         (["--store", "redis://localhost:port"], "--store"),
+        (["--store", "redis://localhost/first"], "--store"),
+        (["--store", "redis://localhost?ssl_ca_certs=/x"], "--store"),
+        (["--store", "redis://localhost?decode_responses=yes"], "--store"),
+        (["--workers", "2", "--store", "redis://127.0.0.1:1", "--no-tls", "--port", "0"], "cannot be reached"),
+        (["--engine", "no-such-program"], "--engine"),
         (["--tls-cert", "cert.pem"], "--tls-key"),
         (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "none.pem"),
         (["--no-tls", "--tls-cert", "c", "--tls-key", "k"], "--no-tls"),

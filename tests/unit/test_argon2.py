@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, NoReturn
 
 import argon2
 import pytest
@@ -282,3 +282,22 @@ async def test_cancelling_at_any_point_never_loses_a_place() -> None:
         # One that was cancelled may still be in its thread.
         await settled(lambda: hasher._running == 0)
         assert len(hasher._waiting) == 0
+
+
+async def test_memory_that_cannot_be_had_is_no_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cheap_hasher() as hasher:
+        stored = await hasher.hash("a password")
+
+        def fail(*_: object) -> NoReturn:
+            raise argon2.exceptions.VerificationError(argon2.low_level.error_to_str(-22))
+
+        monkeypatch.setattr(argon2.PasswordHasher, "verify", fail)
+        with pytest.raises(HashingOverloaded):
+            await hasher.verify(stored, "a password")
+
+        def fail_to_hash(*_: object) -> NoReturn:
+            raise argon2.exceptions.HashingError(argon2.low_level.error_to_str(-22))
+
+        monkeypatch.setattr(argon2.PasswordHasher, "hash", fail_to_hash)
+        with pytest.raises(HashingOverloaded):
+            await hasher.hash("a password")

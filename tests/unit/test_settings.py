@@ -210,8 +210,8 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"workers": "2", "store": "memory:"}, ("--workers", "--store")),
         ({"session_idle": "2d", "session_lifetime": "1d"}, ("--session-idle", "--session-lifetime")),
         ({"session_lifetime": "1d"}, ("--session-idle", "--session-lifetime")),
-        ({"engine": "a", "store": "memory:"}, ("--engine", "--store")),
-        ({"engine": "a", "store": "redis://localhost"}, ("--engine", "--store")),
+        ({"engine": "./a", "store": "memory:"}, ("--engine", "--store")),
+        ({"engine": "./a", "store": "redis://localhost"}, ("--engine", "--store")),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_their_names(
@@ -303,3 +303,14 @@ def test_a_time_has_a_unit_or_is_in_seconds(text: str, value: float) -> None:
 @example(timedelta(milliseconds=1_000_000_001))
 def test_a_time_is_read_as_it_is_shown(value: timedelta) -> None:
     assert option("session_lifetime").read(show_duration(value)) == value
+
+
+def test_a_program_is_read_as_a_shell_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path = tmp_path / "bin" / "my-engine"
+    on_path.parent.mkdir()
+    on_path.write_text("")
+    on_path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(on_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert load({"engine": "my-engine"}).engine == on_path
+    assert load({"engine": "./my-engine"}).engine == tmp_path / "my-engine"

@@ -17,6 +17,11 @@ from pickguard.domain.model.errors import HashingOverloaded
 
 Result = TypeVar("Result")
 
+MAX_MEMORY_KIB = 4_194_304
+"""A stored hash that asks for more than these 4 GiB is not obeyed."""
+
+_OUT_OF_MEMORY = argon2.low_level.error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR: not a wrong password
+
 
 def available_cores() -> int:
     """Return how many cores this process may use."""
@@ -64,7 +69,10 @@ class Argon2Hasher:
 
     async def hash(self, password: str) -> str:
         """See `PasswordHasher.hash`."""
-        return await self._run(lambda: self._hasher.hash(password))
+        try:
+            return await self._run(lambda: self._hasher.hash(password))
+        except argon2.exceptions.HashingError as error:
+            raise self._refusal(0) from error
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """See `PasswordHasher.verify`. A stored hash that cannot be read matches nothing."""
@@ -86,8 +94,13 @@ class Argon2Hasher:
         try:
             # Lone surrogates, which no stored password has, are encoded rather than refused: refusing would be quicker.
             secret = password.encode("utf-8", "surrogatepass")
-            self._hasher.verify(password_hash or self._decoy, secret)
-        except argon2.exceptions.VerificationError:
+            stored = password_hash or self._decoy
+            if argon2.extract_parameters(stored).memory_cost > MAX_MEMORY_KIB:
+                return False
+            self._hasher.verify(stored, secret)
+        except argon2.exceptions.VerificationError as error:
+            if error.args == (_OUT_OF_MEMORY,):
+                raise self._refusal(0) from error
             return False
         except (argon2.exceptions.InvalidHashError, UnicodeError):
             return False

@@ -14,7 +14,10 @@ _SHORTEST_LISTED = 10
 
 
 class ListedPasswords:
-    """A `CommonPasswords` of lists that are installed with the package."""
+    """A `CommonPasswords` of lists that are installed with the package. The shorter one is read at once, and once."""
+
+    def __init__(self) -> None:
+        _most_frequent()
 
     def contains(self, password: str) -> bool:
         """See `CommonPasswords.contains`."""

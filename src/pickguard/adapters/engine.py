@@ -15,12 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
 START_SECONDS: Final = 60.0
 """How long a server may read its data before it is given up; a gigabyte of it takes some ten seconds."""
-STOP_SECONDS: Final = 3.0
-LOCK_SECONDS: Final = 3.0
-"""How long to wait for the server of a service that was killed to end."""
+STOP_SECONDS: Final = 2.5
+LOCK_SECONDS: Final = 5.0
+"""How long to wait for what a killed service left behind to end; its guard takes two seconds at most."""
+RESTART_SECONDS: Final = 1.0
+"""The least time between two starts of a server that keeps ending."""
 
 _SOCKET = "engine.sock"
 _LONGEST_SOCKET_PATH = 100  # a little less than the least that systems take (104 bytes on macOS, 108 on Linux)
@@ -44,6 +47,7 @@ class Engine:
         self._link: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._restart_not_before = 0.0
 
     @property
     def socket_path(self) -> Path:
@@ -53,7 +57,7 @@ class Engine:
     @property
     def url(self) -> str:
         """The store's URL for the Redis adapter."""
-        return f"unix://{self.socket_path}"
+        return f"unix://{quote(str(self.socket_path))}"
 
     def __enter__(self) -> Self:
         """Lock the data directory, start the server and wait until it answers. Raises `EngineError`."""
@@ -88,8 +92,9 @@ class Engine:
 
     def restart_if_dead(self) -> bool:
         """Start the server again if it has ended; tell whether it had. Does not wait until it answers."""
-        if self._process is None or self._process.poll() is None:
+        if self._process is None or self._process.poll() is None or time.monotonic() < self._restart_not_before:
             return False
+        self._restart_not_before = time.monotonic() + RESTART_SECONDS
         self._end_guard()
         self._start(self._program or _packaged_program())
         return True

@@ -109,12 +109,15 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]
     except ModuleNotFoundError as error:
         raise SettingsError(f"the package {error.name} is not installed: a store in Redis needs pickguard[redis]") from error
 
-    client = open_client(
-        settings.store,
-        connections=settings.store_connections,
-        connect_timeout=settings.store_connect_timeout,
-        command_timeout=settings.store_timeout,
-    )
+    try:
+        client = open_client(
+            settings.store,
+            connections=settings.store_connections,
+            connect_timeout=settings.store_connect_timeout,
+            command_timeout=settings.store_timeout,
+        )
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"the store {settings.shown_store} makes no sense: {error}") from error
     async with client:
         await check_connection(client)
         yield RedisAccounts(client)

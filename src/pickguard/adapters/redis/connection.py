@@ -149,4 +149,4 @@ def _reason(error: BaseException) -> str:
         causes.append(cause)
     system = [cause for cause in causes if isinstance(cause, OSError)]
     text = system[-1].strerror or str(system[-1]) if system else str(error)
-    return (text or type(error).__name__).partition("\n")[0]
+    return (text or type(causes[-1]).__name__).partition("\n")[0]

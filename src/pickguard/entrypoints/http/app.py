@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -25,13 +24,11 @@ from pickguard.entrypoints.http.problems import (
     problem,
     respond,
 )
-from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, refuse_ambiguity
+from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, refuse_ambiguity
 from pickguard.entrypoints.http.routes import ROUTES
 from pickguard.entrypoints.settings import Settings
 
 logger = logging.getLogger("pickguard.http")
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
@@ -136,7 +133,7 @@ def request_id(request: web.Request) -> str:
     known = request.get(REQUEST_ID)
     if known is None:
         given = request.headers.getall("X-Request-ID", ())
-        known = given[0] if len(given) == 1 and _UUID.fullmatch(given[0]) else str(uuid4())
+        known = given[0] if len(given) == 1 and UUID_TEXT.fullmatch(given[0]) else str(uuid4())
         request[REQUEST_ID] = known
     return known
 

@@ -22,7 +22,7 @@ from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_
 
 logger = logging.getLogger("pickguard.http")
 
-HEADER_SECONDS: Final = 8.0
+HEADER_SECONDS: Final = 5.0
 """How long a request's header may take, from the connection or from its first byte."""
 IDLE_SECONDS: Final = 75.0
 """How long a connection may wait for its next request: a little longer than proxies do by default."""
@@ -46,7 +46,7 @@ class _NamelessResponse(web.Response):
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
-    __slots__ = ("_header_timer", "_last_payload", "_may_have_begun", "_unread_timer")
+    __slots__ = ("_body_left", "_header_timer", "_last_payload", "_unread_timer")
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -60,7 +60,7 @@ class Connection(web.RequestHandler):
         )
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
-        self._may_have_begun = False
+        self._body_left = 0
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,9 +77,9 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Give a header that has begun its time to end, and refuse requests that can be read in two ways."""
+        known = len(self._messages)
         super().data_received(data)
-        # Where the data ends as a header ends, nothing of another request has come. Otherwise that, or the end of a body.
-        self._may_have_begun = not data.endswith(b"\r\n\r\n")
+        self._body_left = self._count_body_left(data, new=len(self._messages) - known)
         if self._is_waiting():
             self._start_header_timer()
         elif self._messages:
@@ -114,7 +114,7 @@ class Connection(web.RequestHandler):
             self._cut_off()
             return resp, True
         self._watch_unread()
-        if self._may_have_begun and not self._messages:
+        if self._body_left < 0 and not self._messages:
             self._start_header_timer()
         return finished
 
@@ -138,6 +138,23 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    def _count_body_left(self, data: bytes, *, new: int) -> int:
+        """Return how much of the last request's body is to come; less than 0 if more than the request may have come.
+
+        The parser does not say whether it holds the beginning of another request, so it is worked out from what arrived. Where
+        that does not go, the answer is less than 0, which costs an honest client no more than an early end of its idle connection.
+        """
+        if new == 0:
+            left = self._body_left - len(data)
+        elif new == 1 and isinstance(message := self._messages[-1][0], RawRequestMessage):
+            end = data.find(b"\r\n\r\n")
+            length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
+            left = -1 if end < 0 or not length.isdecimal() else int(length) - (len(data) - end - 4)
+        else:
+            left = -1
+        # A header ends like this, and so does a body in chunks: what came before is complete.
+        return max(left, 0) if data.endswith(b"\r\n\r\n") else left
+
     def _is_waiting(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
 
@@ -156,12 +173,11 @@ class Connection(web.RequestHandler):
             self._cut_off()
 
     def _watch_unread(self) -> None:
-        unread = self.transport is not None and self.transport.get_write_buffer_size() > 0
-        if unread and self._unread_timer is None:
-            self._unread_timer = self._loop.call_later(WRITE_SECONDS, self._cut_off_unread)
-        elif not unread and self._unread_timer is not None:
+        if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+        if self.transport is not None and self.transport.get_write_buffer_size() > 0:
+            self._unread_timer = self._loop.call_later(WRITE_SECONDS, self._cut_off_unread)
 
     def _cut_off_unread(self) -> None:
         self._unread_timer = None

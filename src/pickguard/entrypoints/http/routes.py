@@ -6,12 +6,14 @@ from uuid import UUID
 
 from aiohttp import hdrs, web
 
-from pickguard.domain.model.errors import Fault, SessionNotFound
+from pickguard.domain.model.errors import Fault, PreconditionFailed, SessionNotFound
 from pickguard.domain.model.identifiers import SessionId
 from pickguard.domain.model.users import User
 from pickguard.entrypoints.http.keys import SERVICES
+from pickguard.entrypoints.http.problems import ProblemError
 from pickguard.entrypoints.http.requests import (
     JSON_OR_MERGE_PATCH,
+    UUID_TEXT,
     Condition,
     bearer_token,
     client_of,
@@ -142,20 +144,24 @@ async def end_session(request: web.Request) -> web.Response:
     """``DELETE /v1/sessions/{id}``."""
     services = request.app[SERVICES]
     token = bearer_token(request)
-    try:
-        session_id = SessionId(UUID(request.match_info["id"]))
-    except ValueError:
+    text = request.match_info["id"]
+    if not UUID_TEXT.fullmatch(text):
         await services.authentication.authenticate(token)
-        raise SessionNotFound from None
-    await services.sessions.end(token, session_id)
+        raise SessionNotFound
+    await services.sessions.end(token, SessionId(UUID(text)))
     return web.Response(status=204)
 
 
 async def end_sessions(request: web.Request) -> web.Response:
     """``DELETE /v1/sessions``."""
+    services = request.app[SERVICES]
     token = bearer_token(request)
-    keep_current = has_parameter(request, "except", "current")
-    await request.app[SERVICES].sessions.end_all(token, keep_current=keep_current)
+    try:
+        keep_current = has_parameter(request, "except", "current")
+    except ProblemError:
+        await services.authentication.authenticate(token)  # who may not ask at all is told that first
+        raise
+    await services.sessions.end_all(token, keep_current=keep_current)
     return web.Response(status=204)
 
 
@@ -200,8 +206,10 @@ def _user_response(request: web.Request, user: User) -> web.Response:
     tag = _tag(body)
     headers = {"ETag": f'"{tag}"'}
     if request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
-        condition = Condition.of(request, hdrs.IF_NONE_MATCH)
-        if condition is not None and condition.matches(tag, weakly=True):
+        required, known = Condition.of(request, hdrs.IF_MATCH), Condition.of(request, hdrs.IF_NONE_MATCH)
+        if required is not None and not required.matches(tag, weakly=False):
+            raise PreconditionFailed
+        if known is not None and known.matches(tag, weakly=True):
             return web.Response(status=304, headers=headers)
     return _json(body, headers=headers)
 
