@@ -41,27 +41,17 @@ class LoggedIn:
     session: Session
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Authentication:
     """Checks passwords and tokens."""
 
-    def __init__(
-        self,
-        *,
-        accounts: AccountRepository,
-        changes: AccountChanges,
-        hasher: PasswordHasher,
-        clock: Clock,
-        secrets: SecretSource,
-        fields: FieldExaminer,
-        session_rules: SessionRules,
-    ) -> None:
-        self._accounts = accounts
-        self._changes = changes
-        self._hasher = hasher
-        self._clock = clock
-        self._secrets = secrets
-        self._fields = fields
-        self._rules = session_rules
+    _accounts: AccountRepository
+    _changes: AccountChanges
+    _hasher: PasswordHasher
+    _clock: Clock
+    _secrets: SecretSource
+    _fields: FieldExaminer
+    _session_rules: SessionRules
 
     async def log_in(self, *, email: str, password: str, client: Client | None = None) -> LoggedIn:
         """Open a session.
@@ -96,10 +86,10 @@ class Authentication:
         parsed = Token.parse(token)
         read = await self._accounts.read_session(parsed.user_id, parsed.digest)
         now = self._clock.now()
-        if read is None or not read[1].is_live(now, self._rules):
+        if read is None or not read[1].is_live(now, self._session_rules):
             raise InvalidToken
         user, session = read
-        if session.is_due_for_touch(now, self._rules):
+        if session.is_due_for_touch(now, self._session_rules):
             session = await self._touch(parsed, session)
         return Principal(user=user, session=session)
 
@@ -116,14 +106,14 @@ class Authentication:
         snapshot = await self._accounts.get(parsed.user_id)
         if snapshot is None:
             raise InvalidToken
-        session = snapshot.account.session(parsed.digest, self._clock.now(), self._rules)
+        session = snapshot.account.session(parsed.digest, self._clock.now(), self._session_rules)
         await self.prove(snapshot.account, session, password)
         epoch = snapshot.account.credential.epoch
         fresh = self._new_token(parsed.user_id)
 
         def decide(account: Account) -> Transition:
             return account.reauthenticate_session(
-                parsed.digest, fresh.digest, epoch=epoch, now=self._clock.now(), rules=self._rules
+                parsed.digest, fresh.digest, epoch=epoch, now=self._clock.now(), rules=self._session_rules
             )
 
         account = await self._changes.apply(parsed.user_id, decide, first=snapshot)
@@ -151,7 +141,7 @@ class Authentication:
         )
 
         def decide(account: Account) -> Transition:
-            opened = account.open_session(session, email=address, epoch=credential.epoch, now=now, rules=self._rules)
+            opened = account.open_session(session, email=address, epoch=credential.epoch, now=now, rules=self._session_rules)
             # Only over the very hash that was verified: another log-in may have rehashed it meanwhile.
             if rehashed is None or account.credential.password_hash != credential.password_hash:
                 return opened
@@ -174,7 +164,7 @@ class Authentication:
 
     async def _touch(self, token: Token, session: Session) -> Session:
         def decide(account: Account) -> Transition:
-            return account.touch_session(token.digest, self._clock.now(), self._rules)
+            return account.touch_session(token.digest, self._clock.now(), self._session_rules)
 
         try:
             account = await self._changes.apply(token.user_id, decide, attempts=1)

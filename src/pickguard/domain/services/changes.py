@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import attrs
+
 from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.errors import Conflict, Contended, InvalidToken
 from pickguard.domain.model.events import Event
@@ -14,6 +16,7 @@ ATTEMPTS = 64
 """In each round of conflicts at least one of the contenders gets its write, so this many may change one account at once."""
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class AccountChanges:
     """Applies decisions to accounts.
 
@@ -21,10 +24,9 @@ class AccountChanges:
     meets, so it never rests on a state that another write has replaced.
     """
 
-    def __init__(self, *, accounts: AccountRepository, events: EventPublisher, secrets: SecretSource) -> None:
-        self._accounts = accounts
-        self._events = events
-        self._secrets = secrets
+    _accounts: AccountRepository
+    _events: EventPublisher
+    _secrets: SecretSource
 
     def new_operation(self) -> bytes:
         """Return an id for one write."""

@@ -35,12 +35,12 @@ class Examined:
             raise InvalidFields(self.faults)
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class FieldExaminer:
     """Applies the rules of the fields. Fields that are not given (None) are not examined."""
 
-    def __init__(self, *, rules: PasswordRules, common_passwords: CommonPasswords) -> None:
-        self._rules = rules
-        self._common_passwords = common_passwords
+    _rules: PasswordRules
+    _common_passwords: CommonPasswords
 
     def new_account(self, *, name: str | None, email: str | None, password: str | None) -> Examined:
         """Examine what a registration brings."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import attrs
+
 from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.errors import InvalidToken, PreconditionFailed, ReauthenticationRequired
 from pickguard.domain.model.events import Event, UserDeleted
@@ -18,27 +20,17 @@ Precondition = Callable[[User], bool]
 """A caller's condition on the user as it is just before the change, for instance that an ETag still matches."""
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Profiles:
     """Lets a user change and delete their account."""
 
-    def __init__(
-        self,
-        *,
-        accounts: AccountRepository,
-        changes: AccountChanges,
-        authentication: Authentication,
-        hasher: PasswordHasher,
-        clock: Clock,
-        fields: FieldExaminer,
-        session_rules: SessionRules,
-    ) -> None:
-        self._accounts = accounts
-        self._changes = changes
-        self._authentication = authentication
-        self._hasher = hasher
-        self._clock = clock
-        self._fields = fields
-        self._rules = session_rules
+    _accounts: AccountRepository
+    _changes: AccountChanges
+    _authentication: Authentication
+    _hasher: PasswordHasher
+    _clock: Clock
+    _fields: FieldExaminer
+    _session_rules: SessionRules
 
     async def change(
         self,
@@ -61,7 +53,7 @@ class Profiles:
         if snapshot is None:
             raise InvalidToken
         before = snapshot.account
-        session = before.session(parsed.digest, self._clock.now(), self._rules)
+        session = before.session(parsed.digest, self._clock.now(), self._session_rules)
         wanted = self._fields.changes(
             before.user, name=name, email=email, password=password, current_password=current_password
         )
@@ -76,7 +68,7 @@ class Profiles:
 
         def decide(account: Account) -> Transition:
             now = self._clock.now()
-            account.session(parsed.digest, now, self._rules)
+            account.session(parsed.digest, now, self._session_rules)
             if precondition is not None and not precondition(account.user):
                 raise PreconditionFailed
             if needs_proof:
@@ -111,9 +103,9 @@ class Profiles:
 
         def decide(account: Account) -> Event:
             now = self._clock.now()
-            session = account.session(parsed.digest, now, self._rules)
-            if not session.is_freshly_authenticated(now, self._rules):
-                raise ReauthenticationRequired(self._rules.reauthentication_window)
+            session = account.session(parsed.digest, now, self._session_rules)
+            if not session.is_freshly_authenticated(now, self._session_rules):
+                raise ReauthenticationRequired(self._session_rules.reauthentication_window)
             if precondition is not None and not precondition(account.user):
                 raise PreconditionFailed
             return UserDeleted(user_id=account.user.id, at=now)

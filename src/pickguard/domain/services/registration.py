@@ -1,5 +1,7 @@
 """Making an account."""
 
+import attrs
+
 from pickguard.domain.model.accounts import register
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, UserId, uuid7
 from pickguard.domain.model.users import User
@@ -11,25 +13,16 @@ from pickguard.ports.hashing import PasswordHasher
 from pickguard.ports.secrets import SecretSource
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Registration:
     """Lets anybody make an account."""
 
-    def __init__(
-        self,
-        *,
-        accounts: AccountRepository,
-        changes: AccountChanges,
-        hasher: PasswordHasher,
-        clock: Clock,
-        secrets: SecretSource,
-        fields: FieldExaminer,
-    ) -> None:
-        self._accounts = accounts
-        self._changes = changes
-        self._hasher = hasher
-        self._clock = clock
-        self._secrets = secrets
-        self._fields = fields
+    _accounts: AccountRepository
+    _changes: AccountChanges
+    _hasher: PasswordHasher
+    _clock: Clock
+    _secrets: SecretSource
+    _fields: FieldExaminer
 
     async def register(self, *, name: str, email: str, password: str) -> User:
         """Make an account and return its user.

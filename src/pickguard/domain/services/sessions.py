@@ -22,16 +22,14 @@ class SessionList:
     current: SessionId
 
 
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Sessions:
     """Lets a user see and end their sessions. From the moment that an end is acknowledged, its token is refused everywhere."""
 
-    def __init__(
-        self, *, accounts: AccountRepository, changes: AccountChanges, clock: Clock, session_rules: SessionRules
-    ) -> None:
-        self._accounts = accounts
-        self._changes = changes
-        self._clock = clock
-        self._rules = session_rules
+    _accounts: AccountRepository
+    _changes: AccountChanges
+    _clock: Clock
+    _session_rules: SessionRules
 
     async def list(self, token: str) -> SessionList:
         """Return the user's live sessions; `InvalidToken` where the token opens nothing."""
@@ -40,15 +38,15 @@ class Sessions:
         if snapshot is None:
             raise InvalidToken
         now = self._clock.now()
-        current = snapshot.account.session(parsed.digest, now, self._rules)
-        return SessionList(sessions=snapshot.account.live_sessions(now, self._rules), current=current.id)
+        current = snapshot.account.session(parsed.digest, now, self._session_rules)
+        return SessionList(sessions=snapshot.account.live_sessions(now, self._session_rules), current=current.id)
 
     async def end(self, token: str, session_id: SessionId) -> None:
         """End one of the user's sessions; `SessionNotFound` where the user has no live one of that id."""
         await self._end(
             token,
             lambda account, _: account.end_session(
-                session_id, self._clock.now(), self._rules, reason=SessionEnd.REVOKED
+                session_id, self._clock.now(), self._session_rules, reason=SessionEnd.REVOKED
             ),
         )
 
@@ -57,7 +55,7 @@ class Sessions:
         await self._end(
             token,
             lambda account, current: account.end_session(
-                current.id, self._clock.now(), self._rules, reason=SessionEnd.LOGGED_OUT
+                current.id, self._clock.now(), self._session_rules, reason=SessionEnd.LOGGED_OUT
             ),
         )
 
@@ -74,6 +72,6 @@ class Sessions:
         parsed = Token.parse(token)
 
         def decide(account: Account) -> Transition:
-            return change(account, account.session(parsed.digest, self._clock.now(), self._rules))
+            return change(account, account.session(parsed.digest, self._clock.now(), self._session_rules))
 
         await self._changes.apply(parsed.user_id, decide)
