@@ -219,7 +219,7 @@ class Settings:
         _SECOND, _duration(timedelta(milliseconds=10), _MINUTE), "Longest wait for the store's answer to a command.", "TIME"
     )
     request_timeout: timedelta = _setting(
-        timedelta(milliseconds=2800),
+        timedelta(milliseconds=2500),
         _duration(timedelta(milliseconds=100), _MINUTE),
         "Longest time that the work for one request takes, the client's own slowness left out; then it gets 503.",
         "TIME",
