@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pickguard.domain.model.sessions import SessionRules
 from pickguard.entrypoints import serving
 from pickguard.entrypoints.cli import cli
 from pickguard.entrypoints.settings import Settings, SettingsError, option, options, redacted, show_duration
+from tests.support.accounts import NOW, a_session, an_account
 from tests.support.strategies import examples
 
 # For every setting a text that is not the default, what it means, and what it needs beside it.
@@ -208,8 +210,6 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"tls_key": "a"}, ("--tls-key", "--tls-cert")),
         ({"tls_cert": "a", "tls_key": "b", "no_tls": "on"}, ("--no-tls", "--tls-cert")),
         ({"workers": "2", "store": "memory:"}, ("--workers", "--store")),
-        ({"session_idle": "2d", "session_lifetime": "1d"}, ("--session-idle", "--session-lifetime")),
-        ({"session_lifetime": "1d"}, ("--session-idle", "--session-lifetime")),
         ({"engine": "./a", "store": "memory:"}, ("--engine", "--store")),
         ({"engine": "./a", "store": "redis://localhost"}, ("--engine", "--store")),
     ],
@@ -314,3 +314,11 @@ def test_a_program_is_read_as_a_shell_reads_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert load({"engine": "my-engine"}).engine == on_path
     assert load({"engine": "./my-engine"}).engine == tmp_path / "my-engine"
+
+
+def test_a_short_lifetime_needs_no_other_setting_beside_it() -> None:
+    # A session ends at the nearer of its two limits, so the longer one is no contradiction.
+    settings = load({"session_lifetime": "1d"})
+    rules = SessionRules(lifetime=settings.session_lifetime, idle=settings.session_idle)
+    session = a_session(an_account(), at=NOW)
+    assert session.expires_at(rules) == NOW + timedelta(days=1)

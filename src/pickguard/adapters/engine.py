@@ -154,14 +154,18 @@ class Engine:
             )
         except OSError as error:
             raise EngineError(f"the engine {program} cannot be run: {error.strerror}") from error
-        # In the server's group, so that nothing that ends our group ends the guard before it has done its work.
-        self._guard = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", _GUARD, str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            # In a group of its own as well, so that nothing that ends ours ends the guard before it has done its work.
+            self._guard = subprocess.Popen(  # noqa: S603
+                ["/bin/sh", "-c", _GUARD, str(self._process.pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:  # a server without a guard could outlive the service
+            self._process.kill()
+            raise EngineError(f"the guard of the embedded store cannot be run: {error.strerror}") from error
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None  # noqa: S101 (started before it is waited for)

@@ -27,7 +27,7 @@ from pickguard.adapters.engine import Engine, EngineError
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.protocol import Connection
-from pickguard.entrypoints.settings import EMBEDDED, Settings
+from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.entrypoints.tls import CertificateError, development_certificate, server_context
 
 logger = logging.getLogger("pickguard.serve")
@@ -40,8 +40,6 @@ TLS_SHUTDOWN_SECONDS: Final = 2.0
 SUPERVISION_SECONDS: Final = 0.1
 REPLACEMENT_SECONDS: Final = 1.0
 """The least time between two workers that take the place of others."""
-FAILED_START: Final = 3
-"""The exit status of a worker that could not start, which starting it again would not mend."""
 
 
 class ServingError(Exception):
@@ -154,7 +152,7 @@ async def _work(
     runner = web.AppRunner(create_app(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds())
     try:
         await runner.setup()
-    except StoreUnavailable as error:
+    except (StoreUnavailable, SettingsError) as error:
         raise ServingError(f"--store {settings.shown_store}: {error}") from error
     try:
         handler = runner.server
@@ -213,7 +211,8 @@ class _Supervisor:
             signal.signal(number, self._note_stop)
         try:
             self._start_first()
-            ready()
+            if not self._stopping:
+                ready()
             while not self._stopping:
                 time.sleep(SUPERVISION_SECONDS)
                 if self._engine is not None:
@@ -241,6 +240,8 @@ class _Supervisor:
             message = b""
             while part := os.read(told, 4096):
                 message += part
+            if self._stopping:
+                return
             if message != b"ready":
                 raise ServingError(message.decode() or "a worker ended before it was ready")
 
@@ -273,7 +274,7 @@ class _Supervisor:
             _run(_work(self._settings, self._listener, self._tls, lambda: tell(b"ready"), orphaned=self._lifeline[0]))
         except ServingError as error:
             tell(str(error).encode())
-            return FAILED_START
+            return 1
         except BaseException:
             logger.exception("a worker failed")
             return 1

@@ -238,8 +238,6 @@ class Settings:
             raise SettingsError("--no-tls and --tls-cert exclude each other")
         if self.workers > 1 and self.store == "memory:":
             raise SettingsError("--workers: with --store memory: each process would have users of its own; use one worker")
-        if self.session_idle > self.session_lifetime:
-            raise SettingsError("--session-idle: give a time no longer than --session-lifetime")
         if self.engine is not None and self.store != EMBEDDED:
             raise SettingsError("--engine and --store exclude each other: an engine is run only as the embedded store")
 
