@@ -926,6 +926,31 @@ async def ask_for_ever(wire: Wire) -> None:
 
 @on_each_loop
 @pytest.mark.usefixtures("short_limits")
+def test_answers_that_nobody_reads_do_not_pile_up(run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WRITE_SECONDS", 1.0)
+    piled = [0]
+    watch = protocol.Connection._watch_unread
+
+    def measure(connection: protocol.Connection) -> None:
+        if connection.transport is not None:
+            piled.append(connection.transport.get_write_buffer_size())
+        watch(connection)
+
+    monkeypatch.setattr(protocol.Connection, "_watch_unread", measure)
+
+    async def scenario() -> None:
+        async with serving(MemoryAccounts(), send_buffer=8192) as api, api.wire(receive_buffer=4096) as wire:
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(ConnectionError):
+                    await ask_for_ever(wire)
+
+    run(scenario())
+    # What the event loop takes before it asks for a pause, and the answer that made it ask.
+    assert max(piled) < 80 * 1024
+
+
+@on_each_loop
+@pytest.mark.usefixtures("short_limits")
 def test_a_client_that_never_reads_its_answers_is_cut_off(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         async with (

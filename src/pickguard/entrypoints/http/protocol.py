@@ -106,10 +106,6 @@ class Connection(web.RequestHandler):
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 finished = await super().finish_response(request, resp, start_time)
-                # aiohttp does not wait here, and so would pile up the answers to a client that sends and never reads.
-                await request.writer.drain()
-        except ConnectionError:
-            return resp, True
         except TimeoutError:
             self._cut_off()
             return resp, True
