@@ -164,8 +164,8 @@ async def test_a_request_that_the_store_never_answers_ends_all_the_same(broken: 
 
 async def test_a_request_whose_turn_to_hash_would_come_too_late_is_refused_at_once(clock: FakeClock) -> None:
     class Overloaded:
-        async def hash(self, password: str) -> str:
-            del password
+        async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
+            del password, spent
             raise HashingOverloaded("full", retry_after=timedelta(seconds=4))
 
         async def verify(self, password_hash: str | None, password: str) -> bool:

@@ -202,10 +202,12 @@ class InstantHasher:
     def __init__(self) -> None:
         self.parameters = "1"
         self.verified: list[str | None] = []
+        self.spent = timedelta(0)
         self._salt = 0
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
         self._salt += 1
+        self.spent = spent
         return f"{self.parameters}:{self._salt}:{password}"
 
     async def verify(self, password_hash: str | None, password: str) -> bool:

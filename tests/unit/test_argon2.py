@@ -301,3 +301,14 @@ async def test_memory_that_cannot_be_had_is_no_wrong_password(monkeypatch: pytes
         monkeypatch.setattr(argon2.PasswordHasher, "hash", fail_to_hash)
         with pytest.raises(HashingOverloaded):
             await hasher.hash("a password")
+
+
+async def test_what_a_request_has_waited_already_counts_against_its_budget() -> None:
+    gate = Gate()
+    async with bounded(gate) as hasher:
+        running, _ = await all_busy(hasher, gate, waiting=0)
+        with pytest.raises(HashingOverloaded):
+            await hasher.hash(GOOD_PASSWORD, spent=PATIENT)
+        gate.open()
+        await asyncio.gather(*running)
+        assert await hasher.hash(GOOD_PASSWORD, spent=PATIENT)  # a turn that is free is taken all the same

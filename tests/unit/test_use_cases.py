@@ -75,9 +75,9 @@ class PausingHasher(InstantHasher):
         self.reached = asyncio.Event()
         self.may_go_on = asyncio.Event()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
         await self._pause("hash")
-        return await super().hash(password)
+        return await super().hash(password, spent=spent)
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         matches = await super().verify(password_hash, password)
@@ -313,8 +313,8 @@ async def test_a_rehash_never_brings_a_changed_password_back(wired: Services, ha
 async def test_a_log_in_is_not_refused_because_there_is_no_time_for_a_rehash(
     wired: Services, hasher: PausingHasher, events: RecordedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def overloaded(password: str) -> str:
-        del password
+    async def overloaded(password: str, *, spent: timedelta) -> str:
+        del password, spent
         raise HashingOverloaded("full")
 
     user = await register(wired)
@@ -783,3 +783,17 @@ async def test_no_event_and_no_repr_holds_a_secret(services: Services, events: R
     digest = Token.parse(token).digest
     for secret in (GOOD_PASSWORD, OTHER_PASSWORD, token, repr(digest)[2:-1], digest.hex(), account.credential.password_hash):
         assert secret not in shown
+
+
+async def test_a_change_of_password_tells_its_second_turn_what_the_first_one_took(
+    wired: Services, hasher: PausingHasher, clock: FakeClock
+) -> None:
+    await wired.registration.register(name="Ada", email="ada@example.com", password=GOOD_PASSWORD)
+    token = (await wired.authentication.log_in(email="ada@example.com", password=GOOD_PASSWORD)).token.reveal()
+    hasher.pauses.add("verify")
+    change = asyncio.create_task(wired.profiles.change(token, password=OTHER_PASSWORD, current_password=GOOD_PASSWORD))
+    await hasher.reached.wait()
+    clock.advance(timedelta(milliseconds=1500))
+    hasher.may_go_on.set()
+    await change
+    assert hasher.spent == timedelta(milliseconds=1500)

@@ -67,10 +67,10 @@ class Argon2Hasher:
         self._decoy = self._hasher.hash(os.urandom(32))
         self._seconds_each = time.perf_counter() - began  # from now on a moving average of what one hash takes
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
         """See `PasswordHasher.hash`."""
         try:
-            return await self._run(lambda: self._hasher.hash(password))
+            return await self._run(lambda: self._hasher.hash(password), spent)
         except argon2.exceptions.HashingError as error:
             raise self._refusal(0) from error
 
@@ -106,8 +106,8 @@ class Argon2Hasher:
             return False
         return password_hash is not None
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
-        await self._take_turn()
+    async def _run(self, work: Callable[[], Result], spent: timedelta = timedelta(0)) -> Result:
+        await self._take_turn(max(0.0, self._budget - spent.total_seconds()))
         loop = asyncio.get_running_loop()
         began = loop.time()
         # The slot is given back when the thread has ended, which may be after the caller was cancelled.
@@ -115,17 +115,17 @@ class Argon2Hasher:
         future.add_done_callback(lambda _: self._end_turn(loop.time() - began))
         return await asyncio.shield(future)
 
-    async def _take_turn(self) -> None:
+    async def _take_turn(self, budget: float) -> None:
         if self._running < self._threads and not self._waiting:
             self._running += 1
             return
         expected = self._expected_wait(len(self._waiting) + 1)
-        if expected > self._budget:
+        if expected > budget:
             raise self._refusal(expected)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            async with asyncio.timeout(self._budget):
+            async with asyncio.timeout(budget):
                 await turn
         except TimeoutError:
             self._give_up(turn)

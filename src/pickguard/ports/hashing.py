@@ -1,5 +1,6 @@
 """How passwords become verifiers."""
 
+from datetime import timedelta
 from typing import Protocol
 
 
@@ -10,8 +11,11 @@ class PasswordHasher(Protocol):
     would be longer than the budget. Cancelling a call gives its place in the queue back.
     """
 
-    async def hash(self, password: str) -> str:
-        """Return a new verifier, in PHC string format, with a salt of its own."""
+    async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
+        """Return a new verifier, in PHC string format, with a salt of its own.
+
+        `spent` is what the caller's request has waited already: the budget is for the request, not for each of its turns.
+        """
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Tell whether the password is the one that was hashed.

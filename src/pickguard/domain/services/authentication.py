@@ -1,5 +1,7 @@
 """Proving who one is: by password to log in and to reauthenticate, by token for everything else."""
 
+from datetime import datetime
+
 import attrs
 
 from pickguard.domain.model.accounts import Account, Transition
@@ -67,11 +69,13 @@ class Authentication:
         password = normalise_password(password)
         address = _parse_address(email)
         found = None if address is None else await self._accounts.find(address)
+        began = self._clock.now()
         verified = await self._hasher.verify(found.account.credential.password_hash if found else None, password)
         try:
             if found is None or address is None or not verified:
                 raise InvalidCredentials
-            return await self._open_session(found, address, password, client)
+            rehashed = await self._rehash(found.account.credential.password_hash, password, began)
+            return await self._open_session(found, address, rehashed, client)
         except InvalidCredentials:
             user_id = found.account.user.id if found else None
             self._changes.publish(LogInRefused(user_id=user_id, at=self._clock.now(), client=client))
@@ -126,9 +130,10 @@ class Authentication:
             self._changes.publish(PasswordRefused(user_id=account.user.id, at=now, session_id=session.id))
             raise WrongPassword
 
-    async def _open_session(self, found: Snapshot, address: EmailAddress, password: str, client: Client) -> LoggedIn:
+    async def _open_session(
+        self, found: Snapshot, address: EmailAddress, rehashed: str | None, client: Client
+    ) -> LoggedIn:
         credential = found.account.credential
-        rehashed = await self._rehash(credential.password_hash, password)
         now = self._clock.now()
         token = self._new_token(found.account.user.id)
         session = Session(
@@ -154,11 +159,11 @@ class Authentication:
             raise InvalidCredentials from None
         return LoggedIn(token=token, user=account.user, session=session)
 
-    async def _rehash(self, password_hash: str, password: str) -> str | None:
+    async def _rehash(self, password_hash: str, password: str, began: datetime) -> str | None:
         if not self._hasher.needs_rehash(password_hash):
             return None
         try:
-            return await self._hasher.hash(password)
+            return await self._hasher.hash(password, spent=self._clock.now() - began)
         except HashingOverloaded:  # not worth refusing a log-in for; the next one tries again
             return None
 

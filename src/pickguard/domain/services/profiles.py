@@ -58,13 +58,14 @@ class Profiles:
             before.user, name=name, email=email, password=password, current_password=current_password
         )
         wanted.raise_faults()
+        began = self._clock.now()
         needs_proof = wanted.email is not None or wanted.password is not None
         if needs_proof:
             assert wanted.current_password is not None  # noqa: S101 (no fault means that it was given)
             await self._authentication.prove(before, session, wanted.current_password)
         password_hash = None
         if wanted.password is not None and wanted.password != wanted.current_password:
-            password_hash = await self._hasher.hash(wanted.password)
+            password_hash = await self._hasher.hash(wanted.password, spent=self._clock.now() - began)
 
         def decide(account: Account) -> Transition:
             now = self._clock.now()
