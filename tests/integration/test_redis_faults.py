@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pickguard import AccountsError, AddressTaken, AddressUndecided, OutcomeUnknown, StoreUnavailable
 from pickguard.adapters.redis import claims, scripts
 from pickguard.adapters.redis.accounts import RedisAccounts
-from pickguard.adapters.redis.connection import REFUSALS, NotSentError
+from pickguard.adapters.redis.commands import REFUSALS, NotSentError
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import Conflict
 from pickguard.ports.accounts import Snapshot

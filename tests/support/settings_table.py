@@ -17,7 +17,7 @@ def _lines() -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for each in options():
         given = each.flag if each.is_switch else f"{each.flag} {each.metavar}"
-        yield f"| {_code(given)} | {_code(each.variable)} | {_default(each)} | {_escaped(each.help)} |"
+        yield f"| {'' if each.in_environment_only else _code(given)} | {_code(each.variable)} | {_default(each)} | {_escaped(each.help)} |"
 
 
 def _default(each: Option) -> str:

@@ -22,6 +22,14 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("0", 0),
     "store": ("redis://127.0.0.1:6379/1", "redis://127.0.0.1:6379/1"),
+    "store_password": (" geheim ", " geheim "),
+    "store_password_file": (__file__, Path(__file__)),
+    "sentinel_password": ("geheim", "geheim"),
+    "sentinel_password_file": (__file__, Path(__file__)),
+    "store_ca": ("ca.pem", Path("ca.pem")),
+    "wait_replicas": ("1", 1),
+    "wait_timeout": ("250ms", timedelta(milliseconds=250)),
+    "strict_durability": ("on", True),
     "data_dir": ("/srv/data", Path("/srv/data")),
     "engine": ("/usr/bin/valkey-server", Path("/usr/bin/valkey-server")),
     "tls_cert": ("cert.pem", Path("cert.pem")),
@@ -47,8 +55,19 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "log_level": ("Debug", "debug"),
     "access_log": ("yes", True),
 }
-NEEDED = {"tls_cert": {"tls_key": "key.pem"}, "tls_key": {"tls_cert": "cert.pem"}}
+SENTINELS = {"store": "redis+sentinel://localhost/accounts"}
+NEEDED = {
+    "tls_cert": {"tls_key": "key.pem"},
+    "tls_key": {"tls_cert": "cert.pem"},
+    "store_password": SENTINELS,
+    "store_password_file": SENTINELS,
+    "sentinel_password": SENTINELS,
+    "sentinel_password_file": SENTINELS,
+    "store_ca": {"store": "rediss://localhost"},
+    "wait_replicas": SENTINELS,
+}
 NAMES = [each.name for each in options()]
+ON_THE_LINE = [each.name for each in options() if not each.in_environment_only]
 
 
 def load(given_: dict[str, str | None] | None = None, /, **environment: str) -> Settings:
@@ -71,7 +90,7 @@ def test_a_setting_is_read_from_its_environment_variable(name: str) -> None:
     assert getattr(load({}, **{name: text}, **NEEDED.get(name, {})), name) == value != getattr(Settings(), name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ON_THE_LINE)
 def test_the_command_line_beats_the_environment(name: str) -> None:
     text, value = GIVEN[name]
     other = {"session_maximum": "2", "hash_memory": "20000", "store": "memory:"}.get(name, "")
@@ -79,7 +98,7 @@ def test_the_command_line_beats_the_environment(name: str) -> None:
     assert getattr(load({name: None}, **{name: text}, **NEEDED.get(name, {})), name) == value
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ON_THE_LINE)
 def test_the_command_has_the_option_of_every_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
     monkeypatch.setattr(serving, "serve", lambda settings, announce: served.append(settings))  # noqa: ARG005
@@ -212,6 +231,15 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"workers": "2", "store": "memory:"}, ("--workers", "--store")),
         ({"engine": "./a", "store": "memory:"}, ("--engine", "--store")),
         ({"engine": "./a", "store": "redis://localhost"}, ("--engine", "--store")),
+        ({"wait_replicas": "1"}, ("--wait-replicas", "--store")),
+        ({"wait_replicas": "1", "store": "memory:"}, ("--wait-replicas", "--store")),
+        ({"wait_replicas": "1", "wait_timeout": "1s", **SENTINELS}, ("--wait-timeout", "--store-timeout")),
+        ({"store_password_file": __file__}, ("--store-password-file", "--store")),
+        ({"store_password_file": __file__, "store": "memory:"}, ("--store-password-file", "--store")),
+        ({"store_password_file": __file__, "store": "redis://:geheim@localhost"}, ("--store-password-file", "--store")),
+        ({"sentinel_password_file": __file__, "store": "redis://localhost"}, ("--sentinel-password-file", "--store")),
+        ({"store_ca": "ca.pem", "store": "redis://localhost"}, ("--store-ca", "--store")),
+        ({"store_ca": "ca.pem"}, ("--store-ca", "--store")),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_their_names(
@@ -236,6 +264,46 @@ def test_a_store_is_kept_as_it_was_given(store: str) -> None:
     assert load(store=store).store == store
 
 
+@pytest.mark.parametrize("name", ["store_password", "sentinel_password"])
+def test_a_password_is_given_in_any_one_place(name: str, tmp_path: Path) -> None:
+    url = "redis+sentinel://localhost/accounts"
+    file = tmp_path / "password"
+    file.write_text("ge heim\r\n")
+    for settings in (
+        load(store=f"{url}?{name.replace('store_', '')}=ge%20heim"),
+        load(store=url, **{name: "ge heim"}),
+        load(store=url, **{f"{name}_file": str(file)}),
+    ):
+        location = settings.store_location()
+        assert location is not None
+        assert getattr(location, name.replace("store_", "")) == "ge heim"
+        assert "ge heim" not in repr(settings) + repr(location) + settings.shown_store
+    message = refusal(store=url, **{name: "ge heim", f"{name}_file": str(file)})
+    assert option(name).variable in message
+    assert option(f"{name}_file").flag in message
+    assert "ge heim" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "cannot be read"), (b"", "is empty"), (b"\n", "is empty"), (b"\xff", "not text")]
+)
+def test_a_file_without_a_password_is_refused(content: bytes | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    message = refusal(store="redis://localhost", store_password_file=str(file))
+    assert said in message
+    assert str(file) in message
+    assert "\n" not in message
+
+
+def test_the_certificates_that_vouch_for_a_store_are_given_in_either_way() -> None:
+    for settings in (load(store="rediss://localhost?ssl_ca_certs=ca.pem"), load(store="rediss://localhost", store_ca="ca.pem")):
+        location = settings.store_location()
+        assert location is not None
+        assert location.ca == "ca.pem"
+
+
 # What must stay secret
 
 
@@ -248,6 +316,11 @@ WITH_PASSWORD = [
     "unix:///run/redis.sock?password=geheim",
     "unix:/run/redis.sock?password=geheim",
     "unix://user:geheim@/run/redis.sock",
+    "redis+sentinel://user:geheim@192.0.2.1,192.0.2.2:26380/accounts",
+    "redis+sentinel://192.0.2.1,192.0.2.2/accounts?sentinel_password=geheim",
+    "redis+sentinel://192.0.2.1,user:geheim@192.0.2.2/accounts",
+    "rediss+cluster://user:geheim@192.0.2.1:6379,192.0.2.2:6379",
+    "rediss+cluster://192.0.2.1:6379,192.0.2.2:6379?password=geheim",
 ]
 
 

@@ -99,7 +99,8 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]
         raise SettingsError(
             "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
         )
-    if settings.store == "memory:":
+    location = settings.store_location()
+    if location is None:
         yield MemoryAccounts()
         return
     # Imported here so that a program on the in-memory adapter needs no redis-py.
@@ -111,10 +112,12 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]
 
     try:
         client = open_client(
-            settings.store,
+            location,
             connections=settings.store_connections,
             connect_timeout=settings.store_connect_timeout,
             command_timeout=settings.store_timeout,
+            wait_replicas=settings.wait_replicas,
+            wait_timeout=settings.wait_timeout,
         )
     except (ValueError, TypeError) as error:
         raise SettingsError(f"the store {settings.shown_store} makes no sense: {error}") from error

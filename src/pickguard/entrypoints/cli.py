@@ -37,7 +37,8 @@ def _fail(message: str, status: int) -> NoReturn:
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for each in reversed(list(options())):
-        command = _click_option(each)(command)
+        if not each.in_environment_only:
+            command = _click_option(each)(command)
     return command
 
 

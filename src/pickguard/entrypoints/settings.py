@@ -11,17 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import attrs
 
+from pickguard.adapters.redis.location import PARAMETERS, Location, Topology
+
 ENVIRONMENT_PREFIX = "PICKGUARD_"
-STORE_SCHEMES = ("memory", "redis", "rediss", "unix")
-STORE_PARAMETERS = {
-    "redis": ("db", "username", "password"),
-    "rediss": ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"),
-    "unix": ("db", "username", "password"),
-}
 EMBEDDED = ""
 """The store of a service that has none configured: a server of its own."""
 
@@ -39,11 +35,12 @@ class Option:
     help: str
     metavar: str = ""
     secret: bool = False
+    in_environment_only: bool = False
 
     @property
     def flag(self) -> str:
-        """The option on the command line."""
-        return "--" + self.name.replace("_", "-")
+        """The option on the command line; for a setting of the environment only, its variable."""
+        return self.variable if self.in_environment_only else "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
@@ -127,43 +124,28 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _store(text: str) -> str:
     if text in {EMBEDDED, "memory:"}:
         return text
-    scheme = text.partition(":")[0].lower()
-    if scheme not in STORE_SCHEMES or scheme == "memory":
-        raise ValueError("give memory:, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH")
-    try:
-        parts = urlsplit(text)
-        if scheme == "unix":
-            complete = bool(parts.path)
-        else:
-            number = parts.path.strip("/")
-            complete = bool(parts.hostname) and parts.port != 0 and (not number or number.isdecimal())
-        parameters = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError:
-        complete, parameters = False, {}
-    for name, values in parameters.items():
-        # The client library would take many more, some of which would undo what the adapter relies on.
-        if name not in STORE_PARAMETERS[scheme] or len(values) != 1:
-            raise ValueError(f"of parameters, a {scheme} URL may have {', '.join(STORE_PARAMETERS[scheme])}, each once")
-        if name == "db" and not values[0].isdecimal():
-            raise ValueError("the parameter db is a number")
-    if not complete:
-        raise ValueError(f"this is not a complete {scheme} URL; an example is {_STORE_EXAMPLES[scheme]}")
+    if ":" not in text or text.partition(":")[0].lower() not in PARAMETERS:
+        raise ValueError(f"give memory: or a URL that begins with {', '.join(f'{scheme}://' for scheme in PARAMETERS)}")
+    Location.parse(text)
     return text
 
-
-_STORE_EXAMPLES = {
-    "redis": "redis://127.0.0.1:6379/0",
-    "rediss": "rediss://redis.example.com:6379/0",
-    "unix": "unix:///run/redis/redis.sock",
-}
 
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
 
 
-def _setting(default: Any, read: Callable[[str], Any], help: str, metavar: str = "", *, secret: bool = False) -> Any:  # noqa: A002
-    return attrs.field(default=default, repr=not secret, metadata={"read": read, "help": help, "metavar": metavar})
+def _setting(
+    default: Any,
+    read: Callable[[str], Any],
+    help: str,  # noqa: A002
+    metavar: str = "",
+    *,
+    secret: bool = False,
+    in_environment_only: bool = False,
+) -> Any:
+    metadata = {"read": read, "help": help, "metavar": metavar, "in_environment_only": in_environment_only}
+    return attrs.field(default=default, repr=not secret, metadata=metadata)
 
 
 @attrs.frozen(kw_only=True)
@@ -175,10 +157,40 @@ class Settings:
     store: str = _setting(
         EMBEDDED,
         _store,
-        "Where accounts are kept: memory: (nothing outlives the process), redis://, rediss:// or unix://. "
-        "Without it, the service runs a Valkey server of its own in the data directory.",
+        "Where accounts are kept: memory: (nothing outlives the process), redis://, rediss://, unix://, redis+sentinel://, "
+        "rediss+sentinel://, redis+cluster:// or rediss+cluster://. Without it, the service runs a Valkey server of its own in the "
+        "data directory.",
         "URL",
         secret=True,
+    )
+    store_password: str = _setting(
+        "", _text, "Password for the store, of the user that its URL names, if any.", secret=True, in_environment_only=True
+    )
+    store_password_file: Path | None = _setting(
+        None, _path, "File with the password for the store, which PICKGUARD_STORE_PASSWORD can hold as well.", "PATH"
+    )
+    sentinel_password: str = _setting(
+        "",
+        _text,
+        "Password for the sentinels, of the user that the URL's sentinel_username names, if any.",
+        secret=True,
+        in_environment_only=True,
+    )
+    sentinel_password_file: Path | None = _setting(None, _path, "File with the password for the sentinels, which PICKGUARD_SENTINEL_PASSWORD can hold as well.", "PATH")
+    store_ca: Path | None = _setting(
+        None, _path, "Certificates, PEM, one of which must vouch for a store that speaks TLS; the system's if not given.", "PATH"
+    )
+    wait_replicas: int = _setting(
+        0, _whole_number(0, 100), "Replicas that must confirm a write before it is acknowledged; with fewer it gets 503.", "NUMBER"
+    )
+    wait_timeout: timedelta = _setting(
+        timedelta(milliseconds=500),
+        _duration(timedelta(milliseconds=1), _MINUTE),
+        "Longest wait for those replicas; shorter than --store-timeout.",
+        "TIME",
+    )
+    strict_durability: bool = _setting(
+        False, read_switch, "Refuse a store that may lose what it acknowledged, or does not let that be seen; without it, warn."
     )
     data_dir: Path = _setting(
         Path("pickguard-data"), _path, "Directory of the embedded store and of the development certificate.", "DIRECTORY"
@@ -240,6 +252,11 @@ class Settings:
             raise SettingsError("--workers: with --store memory: each process would have users of its own; use one worker")
         if self.engine is not None and self.store != EMBEDDED:
             raise SettingsError("--engine and --store exclude each other: an engine is run only as the embedded store")
+        if self.wait_replicas and self.store in {EMBEDDED, "memory:"}:
+            raise SettingsError("--wait-replicas needs a --store that has replicas")
+        if self.wait_replicas and self.wait_timeout >= self.store_timeout:
+            raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
+        self.store_location()
 
     @classmethod
     def load(cls, given: Mapping[str, str | None], environment: Mapping[str, str]) -> Self:
@@ -249,10 +266,10 @@ class Settings:
         """
         values = {}
         for each in options():
-            text, source = given.get(each.name), each.flag
+            text, source = None if each.in_environment_only else given.get(each.name), each.flag
             if text is None:
                 text, source = environment.get(each.variable), each.variable
-            text = None if text is None else text.strip()
+            text = None if text is None else text if each.in_environment_only else text.strip()
             if text is None or (text == "" and each.name != "store"):
                 continue
             try:
@@ -261,6 +278,56 @@ class Settings:
                 shown = "" if each.secret else f" {text!r}:"
                 raise SettingsError(f"{source}:{shown} {error}") from None
         return cls(**values)
+
+    def store_location(self) -> Location | None:
+        """Return where the store is and how to be let in; None where it is not a store of its own.
+
+        Raises `SettingsError` where the settings contradict each other or a file cannot be read.
+        """
+        if self.store in {EMBEDDED, "memory:"}:
+            location, behind_sentinels, by_tls = None, False, False
+        else:
+            location = Location.parse(self.store)
+            behind_sentinels, by_tls = location.topology is Topology.SENTINEL, location.tls
+        password = self._secret("store_password", location.password if location else None, of_use=location is not None)
+        sentinel_password = self._secret(
+            "sentinel_password", location.sentinel_password if location else None, of_use=behind_sentinels
+        )
+        if self.store_ca is not None and not by_tls:
+            raise SettingsError("--store-ca needs a --store that speaks TLS: rediss://, rediss+sentinel:// or rediss+cluster://")
+        if location is None:
+            return None
+        ca = str(self.store_ca) if self.store_ca else location.ca
+        return attrs.evolve(location, password=password, sentinel_password=sentinel_password, ca=ca)
+
+    def _secret(self, name: str, in_url: str | None, *, of_use: bool) -> str | None:
+        """Return a password, from whichever of the three places has it."""
+        value, file = getattr(self, name), getattr(self, f"{name}_file")
+        where = [
+            place
+            for place, there in (
+                ("the URL of --store", in_url),
+                (option(name).variable, value),
+                (option(f"{name}_file").flag, file),
+            )
+            if there
+        ]
+        if len(where) > 1:
+            raise SettingsError(f"{where[0]} and {where[1]} both have a password: give it in one place")
+        if where and not of_use:
+            raise SettingsError(f"{where[0]} is of no use with this --store")
+        if file is None:
+            return value or in_url
+        flag = option(f"{name}_file").flag
+        try:
+            secret = str(file.read_text("utf-8").strip("\r\n"))
+        except OSError as error:
+            raise SettingsError(f"{flag}: {file} cannot be read: {error.strerror}") from None
+        except ValueError:
+            raise SettingsError(f"{flag}: {file} is not text in UTF-8") from None
+        if not secret:
+            raise SettingsError(f"{flag}: {file} is empty")
+        return secret
 
     @property
     def shown_store(self) -> str:
@@ -277,6 +344,7 @@ def options() -> Iterator[Option]:
             help=field.metadata["help"],
             metavar=field.metadata["metavar"],
             secret=not field.repr,
+            in_environment_only=field.metadata["in_environment_only"],
         )
 
 

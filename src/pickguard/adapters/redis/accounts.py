@@ -1,12 +1,13 @@
 """The repository of accounts on Redis or Valkey: one hash for each account, one small script for each write."""
 
+import random
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from pickguard.adapters.redis import scripts
 from pickguard.adapters.redis.claims import DEADLINE, Claim, Claims
-from pickguard.adapters.redis.connection import FAILURES, REFUSALS, Client, Commands, unavailable
+from pickguard.adapters.redis.commands import FAILURES, REFUSALS, Client, Commands, UnderReplicatedError, unavailable
 from pickguard.adapters.redis.encoding import (
     OPERATIONS,
     USER,
@@ -20,13 +21,16 @@ from pickguard.adapters.redis.encoding import (
     session_field,
 )
 from pickguard.domain.model.accounts import Account
-from pickguard.domain.model.errors import Conflict, OutcomeUnknown, StoreUnavailable
+from pickguard.domain.model.errors import Conflict, NotReplicated, OutcomeUnknown, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, User
 from pickguard.ports.accounts import REMEMBERED_OPERATIONS, Snapshot
 
 DEFAULT_PREFIX = "pg"
+PROBES = 4
+"""How many keys a store's readiness is tried with, where it has several masters."""
+
 _NOBODY = UserId(UUID(int=0))
 
 
@@ -90,8 +94,21 @@ class RedisAccounts:
             await self._claims.release(address, superfluous)
 
     async def check_writable(self) -> None:
-        """See `AccountRepository.check_writable`: writes a key of its own, which goes by itself."""
-        await self._commands.ask("SET", f"{self._prefix}:probe", b"", "PX", 1000)
+        """See `AccountRepository.check_writable`: writes a key of its own, which goes by itself.
+
+        In a cluster it is enough that some keys can be written: taking a service away because one of the masters is down would
+        take the others' users with it.
+        """
+        keys = [f"{self._prefix}:probe:{number}" for number in range(PROBES)]
+        random.shuffle(keys)
+        for last, key in enumerate(keys, 1 - len(keys)):
+            try:
+                await self._commands.ask("SET", key, b"", "PX", 1000)
+            except StoreUnavailable:
+                if last == 0 or not self._commands.have_several_masters:
+                    raise
+            else:
+                return
 
     async def _has_address(self, user_id: UserId, address: str) -> bool:
         user = await self._commands.ask("HGET", account_key(self._prefix, user_id), USER)
@@ -133,7 +150,13 @@ class RedisAccounts:
         ]
         key = account_key(self._prefix, after.user.id)
         try:
-            return int(await self._commands.once(scripts.SAVE, key, *args))
+            if written:
+                return int(await self._commands.once(scripts.SAVE, key, *args))
+            return int(await self._commands.shrinking(key, *args))
+        except UnderReplicatedError as error:
+            if error.answer == scripts.SAVED:
+                raise NotReplicated("too few replicas have confirmed a write") from error
+            return int(error.answer)
         except REFUSALS as error:
             raise unavailable(error) from error
         except FAILURES as error:
@@ -146,16 +169,26 @@ class RedisAccounts:
         except StoreUnavailable:
             raise OutcomeUnknown("the store did not answer a write") from error
         if operations is not None and has_operation(operations, operation):
+            self._confirm_replicas(error)
             return scripts.SAVED
         # Another write took its version, and too few have followed to forget it: it can never happen any more.
         if version is not None and expected < int(version) <= expected + REMEMBERED_OPERATIONS:
             return scripts.CONFLICT
         raise OutcomeUnknown("the store did not answer a write") from error
 
+    def _confirm_replicas(self, error: BaseException) -> None:
+        """Raise where replicas should have confirmed a write that was only found: a WAIT on this connection would not know it."""
+        if self._commands.wait_for_replicas:
+            raise NotReplicated("whether replicas have a write is not known, since its answer was lost") from error
+
     async def _remove(self, before: Snapshot) -> int:
         key = account_key(self._prefix, before.account.user.id)
         try:
             return int(await self._commands.once(scripts.REMOVE, key, before.version))
+        except UnderReplicatedError as error:
+            if error.answer == scripts.SAVED:
+                raise NotReplicated("too few replicas have confirmed a removal") from error
+            return int(error.answer)
         except REFUSALS as error:
             raise unavailable(error) from error
         except FAILURES as error:
@@ -164,6 +197,7 @@ class RedisAccounts:
             except StoreUnavailable:
                 raise OutcomeUnknown("the store did not answer a removal") from error
             if version is None:  # gone, as was wanted, by this removal or by another
+                self._confirm_replicas(error)
                 return scripts.SAVED
             if int(version) > before.version:
                 return scripts.CONFLICT

@@ -19,14 +19,14 @@ with one address.
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import attrs
 
-from pickguard.adapters.redis.connection import Commands
+from pickguard.adapters.redis.commands import Commands, UnderReplicatedError
 from pickguard.adapters.redis.encoding import claim_key
-from pickguard.adapters.redis.scripts import CLAIM, RELEASE, TAKE_OVER
+from pickguard.adapters.redis.scripts import CLAIM, RELEASE, TAKE_OVER, Script
 from pickguard.domain.model.errors import AddressTaken, AddressUndecided, Conflict, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
 
@@ -80,7 +80,7 @@ class Claims:
         give_up_at = loop.time() + PATIENCE.total_seconds()
         pause = _FIRST_PAUSE
         while True:
-            won, text, now = await self._commands.repeatable(CLAIM, key, str(user_id), nonce)
+            won, text, now = await self._confirmed(address, CLAIM, key, str(user_id), nonce)
             there = Claim.parse(text)
             if won:
                 return there
@@ -91,9 +91,7 @@ class Claims:
             wait = LEASE // timedelta(milliseconds=1) - (now - there.made_at)
             if wait <= 0:
                 least_age = str(LEASE // timedelta(milliseconds=1))
-                won, text = await self._commands.repeatable(
-                    TAKE_OVER, key, there.text, str(user_id), nonce, least_age
-                )
+                won, text = await self._confirmed(address, TAKE_OVER, key, there.text, str(user_id), nonce, least_age)
                 if won:
                     return Claim.parse(text)
             elif loop.time() > give_up_at:
@@ -112,5 +110,16 @@ class Claims:
         """
         try:
             await self._commands.repeatable(RELEASE, claim_key(self._prefix, address), claim.text)
-        except StoreUnavailable:
+        except (StoreUnavailable, UnderReplicatedError):
             return
+
+    async def _confirmed(self, address: str, script: Script, key: str, *args: str | bytes) -> Any:
+        """Run a script that claims, and take the claim back where too few replicas have it: a fail-over could lose it."""
+        try:
+            return await self._commands.repeatable(script, key, *args)
+        except UnderReplicatedError as error:
+            won, text, *_ = error.answer
+            if not won:
+                return error.answer
+            await self.release(address, Claim.parse(text))
+            raise StoreUnavailable("too few replicas have confirmed the claim on an address") from error

@@ -1,51 +1,203 @@
-"""The connection to a server, and what its failures mean.
-
-A command can fail in three ways, and a store of record must not mix them up: the server was not asked, the server answered with
-an error (and did nothing), or it was asked and the answer was lost. redis-py retries by itself, ten times by default, writes
-included; here that is switched off, and only what is safe to repeat is repeated.
-"""
+"""Connections to a store of any topology, all of one kind: every command is sent once, and every failure says what it means."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Final, Self, cast
 
+import attrs
 import redis.asyncio as redis
-from redis.asyncio.connection import Connection
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    DataError,
-    NoScriptError,
-    RedisError,
+    ClusterError,
+    MaxConnectionsError,
+    ReadOnlyError,
+    RedisClusterException,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pickguard.adapters.redis.scripts import Script
+from pickguard.adapters.redis.commands import (
+    FAILURES,
+    Client,
+    NotSentError,
+    StaleMasterError,
+    UnderReplicatedError,
+)
+from pickguard.adapters.redis.location import Location, Topology
 from pickguard.domain.model.errors import StoreUnavailable
 
-FAILURES = (RedisError, OSError, asyncio.TimeoutError)
-"""Everything that redis-py lets through."""
+WAIT_TIMEOUT: Final = timedelta(milliseconds=500)
+"""How long a write waits for its replicas, unless told otherwise."""
+
+_BUSY_PAUSE = 0.002
+_ASKING: ContextVar[bool] = ContextVar("_ASKING", default=False)
 
 
-class NotSentError(RedisConnectionError):
-    """No connection was to be had, so the command was not sent."""
+@attrs.frozen(kw_only=True)
+class Node:
+    """One server of a store."""
+
+    name: str
+    client: Client
 
 
-REFUSALS = (ResponseError, DataError, NotSentError, BusyLoadingError, AuthenticationError, AuthorizationError)
-"""Failures after which it is certain that the command did nothing: it was refused, or never sent."""
+class StoreClient(ABC):
+    """A client of a store: `Commands` of any key go to the server that has it. To be used as a context manager."""
+
+    wait_replicas: int
+    """How many replicas confirm what a script wrote before its answer is returned."""
+    has_several_masters: ClassVar[bool] = False
+
+    @abstractmethod
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command, once, and return its answer. Raises one of `FAILURES`."""
+
+    @abstractmethod
+    async def reach(self) -> None:
+        """Return if a server answers and lets us in. Raises one of `FAILURES`."""
+
+    @abstractmethod
+    async def masters(self) -> Sequence[Node]:
+        """Return the servers that take writes: one, or those of a cluster. Raises one of `FAILURES`."""
+
+    @abstractmethod
+    async def replicas(self) -> Sequence[Node]:
+        """Return the servers that copy them, as far as their masters or sentinels know. Raises one of `FAILURES`."""
+
+    async def sentinels(self) -> Sequence[Node]:
+        """Return the sentinels that were named."""
+        return ()
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
-class Client(Protocol):
-    """What is used of redis-py's clients, the plain one as well as the others."""
+def open_client(
+    store: Location | str,
+    *,
+    connections: int,
+    connect_timeout: timedelta,
+    command_timeout: timedelta,
+    wait_replicas: int = 0,
+    wait_timeout: timedelta = WAIT_TIMEOUT,
+) -> StoreClient:
+    """Return a client for a store. Nothing is connected yet.
 
-    def execute_command(self, *args: Any, **options: Any) -> Awaitable[Any]:
-        """Send one command and return its answer."""
+    At most `connections` to a server are open at once; a command waits `connect_timeout` at most for one of them to be free.
+    With `wait_replicas`, every script is followed by a WAIT on its connection, for `wait_timeout` at most, and a shortfall is an
+    `UnderReplicatedError`. Raises ValueError where a URL makes no sense.
+    """
+    location = store if isinstance(store, Location) else Location.parse(store)
+    options: dict[str, Any] = {
+        "socket_connect_timeout": connect_timeout.total_seconds(),
+        "socket_timeout": command_timeout.total_seconds(),
+        "username": location.username,
+        "password": location.password,
+        "decode_responses": False,
+        "protocol": 2,
+    }
+    if location.tls:
+        options |= {"ssl_ca_certs": location.ca, "ssl_certfile": location.certificate, "ssl_keyfile": location.key}
+    wait = _Wait(replicas=wait_replicas, milliseconds=wait_timeout // timedelta(milliseconds=1))
+    if location.topology is Topology.CLUSTER:
+        return _ClusterClient(location, connections, connect_timeout, options, wait)
+    return _ServerClient(location, connections, connect_timeout, options, wait)
+
+
+@attrs.frozen(kw_only=True)
+class _Wait:
+    replicas: int
+    milliseconds: int
+
+
+class _Companions(AbstractConnection):
+    """What a connection of redis-py is taught: to say when nothing was sent, and to send companions along with a command.
+
+    A companion travels in the same packet and is answered on the same connection, which is what makes it count: WAIT knows of
+    the writes of its own connection only, and so does ASKING.
+    """
+
+    wait: ClassVar[_Wait]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._asked = self._waits = False
+
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        try:
+            await super().connect_check_health(*args, **options)
+        except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
+            raise
+        except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
+            raise NotSentError(str(error)) from error
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        self._asked = self._waits = False
+        if args == ("ASKING",):
+            # redis-py sends it by itself, and then the command, with any luck on the same connection.
+            _ASKING.set(True)
+            return super().pack_command("PING")
+        packed = super().pack_command(*args)
+        if _ASKING.get():
+            _ASKING.set(False)
+            self._asked = True
+            packed = [*super().pack_command("ASKING"), *packed]
+        if self.wait.replicas and args[0] in {"EVAL", "EVALSHA"}:
+            self._waits = True
+            packed = [*packed, *super().pack_command("WAIT", self.wait.replicas, self.wait.milliseconds)]
+        return packed
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        asked, waits = self._asked, self._waits
+        self._asked = self._waits = False
+        if asked:
+            await self._read()
+        try:
+            answer = await self._read(*args, **options)
+        except ResponseError:
+            if waits:
+                with contextlib.suppress(ResponseError):
+                    await self._read()
+            raise
+        if waits:
+            try:
+                reached = await self._read()
+            except ResponseError as error:  # a WAIT that is not allowed confirms nothing
+                raise UnderReplicatedError(answer) from error
+            if reached < self.wait.replicas:
+                raise UnderReplicatedError(answer)
+        return answer
+
+    async def _read(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except RedisConnectionError as error:
+            if isinstance(error.__context__, ReadOnlyError):  # what redis-py makes of it behind sentinels
+                raise StaleMasterError(str(error)) from error
+            raise
+
+
+def _taught(base: type[AbstractConnection], wait: _Wait) -> type[AbstractConnection]:
+    return type(base.__name__, (_Companions, base), {"wait": wait})
 
 
 class _Pool(redis.BlockingConnectionPool):
@@ -55,89 +207,232 @@ class _Pool(redis.BlockingConnectionPool):
         # redis-py has given up these arguments and warns where they are passed on, None included.
         try:
             return cast("Connection", await super().get_connection())  # type: ignore[no-untyped-call]
-        except (AuthenticationError, AuthorizationError, BusyLoadingError):
+        except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
             raise NotSentError(str(error)) from error
 
 
-def open_client(url: str, *, connections: int, connect_timeout: timedelta, command_timeout: timedelta) -> redis.Redis:
-    """Return a client for a URL of redis-py's (``redis://``, ``rediss://``, ``unix://``). Nothing is connected yet.
-
-    At most `connections` are open at once; a command waits `connect_timeout` at most for one of them to be free. Raises
-    ValueError where the URL makes no sense.
-    """
-    pool = _Pool.from_url(
-        url,
-        max_connections=connections,
-        timeout=connect_timeout.total_seconds(),
-        socket_connect_timeout=connect_timeout.total_seconds(),
-        socket_timeout=command_timeout.total_seconds(),
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        decode_responses=False,
-        protocol=2,
-    )
-    return redis.Redis.from_pool(pool)
+class _SentinelPool(SentinelConnectionPool, _Pool):
+    """The same, to the master that the sentinels name at the time of each connection."""
 
 
-class Commands:
-    """Sends commands and says what became of them."""
+def _no_retries() -> Retry:
+    return Retry(NoBackoff(), 0)
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
 
-    async def ask(self, *args: Any) -> Any:
-        """Send a command that may as well run twice. It is sent again where the connection broke, once.
+class _ServerClient(StoreClient):
+    """A client of one server, named by itself or by sentinels."""
 
-        Raises `StoreUnavailable`.
+    def __init__(
+        self, location: Location, connections: int, connect_timeout: timedelta, options: dict[str, Any], wait: _Wait
+    ) -> None:
+        self.wait_replicas = wait.replicas
+        self._location = location
+        self._sentinel: Sentinel | None = None
+        self._others: dict[str, redis.Redis] = {}
+        self._base: type[AbstractConnection] = SSLConnection if location.tls else Connection
+        self._options = {**options, "db": location.database, "retry": _no_retries(), "retry_on_error": []}
+        pool: dict[str, Any] = {
+            **self._options,
+            "max_connections": connections,
+            "timeout": connect_timeout.total_seconds(),
+        }
+        if location.topology is Topology.SENTINEL:
+            base = SentinelManagedSSLConnection if location.tls else SentinelManagedConnection
+            self._sentinel = self._open_sentinels(connect_timeout)
+            pool["connection_class"] = _taught(base, wait)
+            opened: redis.ConnectionPool = _SentinelPool(location.service, self._sentinel, **pool)  # type: ignore[no-untyped-call]
+        elif location.topology is Topology.SOCKET:
+            pool["connection_class"] = _taught(UnixDomainSocketConnection, wait)
+            opened = _Pool(path=location.path, **pool)
+        else:
+            host, port = location.hosts[0]
+            pool["connection_class"] = _taught(self._base, wait)
+            opened = _Pool(host=host, port=port, **pool)
+        self._client = redis.Redis.from_pool(opened)
+
+    def _open_sentinels(self, connect_timeout: timedelta) -> Sentinel:
+        # All of them together get the time of one connection: they are asked one after the other.
+        patience = connect_timeout.total_seconds() / len(self._location.hosts)
+        options = {
+            **self._options,
+            "db": 0,
+            "username": self._location.sentinel_username,
+            "password": self._location.sentinel_password,
+            "socket_connect_timeout": patience,
+            "socket_timeout": patience,
+            "ssl": self._location.tls,
+        }
+        return Sentinel(self._location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return await self._client.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    async def reach(self) -> None:
+        await self.execute_command("PING")
+
+    async def masters(self) -> Sequence[Node]:
+        if self._sentinel is not None:
+            host, port = await self._sentinel.discover_master(self._location.service)
+            return (Node(name=f"{host}:{port}", client=self),)
+        if self._location.topology is Topology.SOCKET:
+            return (Node(name=self._location.path, client=self),)
+        host, port = self._location.hosts[0]
+        return (Node(name=f"{host}:{port}", client=self),)
+
+    async def replicas(self) -> Sequence[Node]:
+        facts = await self.execute_command("INFO", "replication")
+        found = (value for name, value in facts.items() if name.startswith("slave") and isinstance(value, dict))
+        return tuple(self._open_other(str(each["ip"]), int(each["port"])) for each in found)
+
+    async def sentinels(self) -> Sequence[Node]:
+        if self._sentinel is None:
+            return ()
+        return tuple(
+            Node(name="{host}:{port}".format(**each.connection_pool.connection_kwargs), client=each)
+            for each in self._sentinel.sentinels
+        )
+
+    def _open_other(self, host: str, port: int) -> Node:
+        name = f"{host}:{port}"
+        if name not in self._others:
+            pool = _Pool(
+                host=host, port=port, max_connections=1, connection_class=_taught(self._base, _Wait(replicas=0, milliseconds=0)), **self._options
+            )
+            self._others[name] = redis.Redis.from_pool(pool)
+        return Node(name=name, client=self._others[name])
+
+    async def aclose(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for each in self._others.values():
+                stack.push_async_callback(each.aclose)
+            if self._sentinel is not None:
+                stack.push_async_callback(self._sentinel.aclose)
+            stack.push_async_callback(self._client.aclose)
+
+
+class _Cluster(RedisCluster):
+    """redis-py's client of a cluster, without what lets one command's failure reach others."""
+
+    @property
+    def knows_its_nodes(self) -> bool:
+        """Whether the next command needs no look at the cluster's layout first."""
+        return not self._initialize
+
+    def get_node(self, host: str | None = None, port: int | None = None, node_name: str | None = None) -> ClusterNode | None:
+        """Return a node; one that is not known yet, to which a slot is on its way, is got to know."""
+        node = super().get_node(host, port, node_name)
+        if node is None and node_name is not None:
+            new_host, _, new_port = node_name.rpartition(":")
+            node = ClusterNode(new_host, int(new_port), "primary", **self.connection_kwargs)
+            self.nodes_manager.set_nodes(self.nodes_manager.nodes_cache, {node.name: node})
+        return node
+
+    async def aclose(self) -> None:
+        """Look at the layout again before the next command.
+
+        redis-py calls this itself whenever it doubts the layout, and would close every connection, those in use included.
         """
-        return await self._repeatable(lambda: self._client.execute_command(*args))
+        self._initialize = True
 
-    async def repeatable(self, script: Script, key: str, *args: Any) -> Any:
-        """Run a script that has the same effect when run twice. Raises `StoreUnavailable`; it may have run all the same."""
-        return await self._repeatable(lambda: self.once(script, key, *args))
+    async def close_all(self) -> None:
+        """Close all connections."""
+        await super().aclose()
 
-    async def once(self, script: Script, key: str, *args: Any) -> Any:
-        """Run a script, sending it once. Raises what redis-py raises: one of `REFUSALS` means that nothing happened."""
+
+class _ClusterClient(StoreClient):
+    """A client of a cluster."""
+
+    has_several_masters = True
+
+    def __init__(
+        self, location: Location, connections: int, connect_timeout: timedelta, options: dict[str, Any], wait: _Wait
+    ) -> None:
+        self.wait_replicas = wait.replicas
+        self._patience = connect_timeout.total_seconds()
+        self._looking: asyncio.Task[object] | None = None
+        self._cluster = _Cluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in location.hosts],
+            require_full_coverage=False,
+            reinitialize_steps=0,
+            max_connections=connections,
+            retry=_no_retries(),
+            ssl=location.tls,
+            **options,
+        )
+        kind = _taught(SSLConnection if location.tls else Connection, wait)
+        self._cluster.connection_kwargs["connection_class"] = kind
+        for node in self._cluster.startup_nodes:
+            node.connection_class = cast("type[Connection]", kind)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if not self._cluster.knows_its_nodes:
+            await self._look()
+        give_up_at = asyncio.get_running_loop().time() + self._patience
+        while True:
+            try:
+                return await self._cluster.execute_command(*args, **options)
+            except MaxConnectionsError as error:
+                if asyncio.get_running_loop().time() > give_up_at:
+                    raise NotSentError("no connection to this node was free in time") from error
+                await asyncio.sleep(_BUSY_PAUSE)
+            except RedisClusterException as error:  # raised before anything is sent, and no RedisError
+                raise NotSentError(str(error)) from error
+            except ClusterError as error:
+                if isinstance(error, ResponseError):
+                    raise
+                raise NotSentError("the nodes of the cluster send a command from one to the other") from error
+
+    async def reach(self) -> None:
+        await self._look_now()
+
+    async def masters(self) -> Sequence[Node]:
+        await self._look_now()
+        return _nodes(self._cluster.get_primaries())
+
+    async def replicas(self) -> Sequence[Node]:
+        await self._look_now()
+        return _nodes(self._cluster.get_replicas())
+
+    async def aclose(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._cluster.close_all()
+
+    async def _look(self) -> None:
+        """Learn the layout. All who need it wait for one look, and who gives up does not end it for the others."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._cluster.initialize())
+            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            return await self._client.execute_command("EVALSHA", script.digest, 1, key, *args)
-        except NoScriptError:  # a new, restarted or flushed server; nothing happened
-            return await self._client.execute_command("EVAL", script.source, 1, key, *args)
+            async with asyncio.timeout(self._patience):
+                await asyncio.shield(self._looking)
+        except TimeoutError as error:
+            raise NotSentError("the nodes of the cluster did not say in time who has which keys") from error
+        except (RedisClusterException, *FAILURES) as error:
+            raise NotSentError(str(error)) from error
 
-    async def _repeatable(self, send: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            return await send()
-        except RedisTimeoutError as error:  # a second try would wait as long again
-            raise unavailable(error) from error
-        except RedisConnectionError as error:
-            if isinstance(error, REFUSALS):
-                raise unavailable(error) from error
-        except FAILURES as error:
-            raise unavailable(error) from error
-        try:
-            return await send()
-        except FAILURES as error:
-            raise unavailable(error) from error
+    async def _look_now(self) -> None:
+        await self._cluster.aclose()
+        await self._look()
 
 
-def unavailable(error: BaseException) -> StoreUnavailable:
-    """Return what a failure is to the core. Of a server's own words only the first, its error code, is passed on."""
-    if isinstance(error, ResponseError):
-        return StoreUnavailable(f"the store refused a command: {type(error).__name__} {str(error).partition(' ')[0]}")
-    return StoreUnavailable(f"the store cannot be reached: {type(error).__name__}")
+def _nodes(found: Sequence[ClusterNode]) -> tuple[Node, ...]:
+    return tuple(Node(name=node.name, client=node) for node in found)
 
 
-async def check_connection(client: Client) -> None:
-    """Return if the server answers and lets us in; `StoreUnavailable` says, for a person, why not."""
+async def check_connection(client: StoreClient) -> None:
+    """Return if a server answers and lets us in; `StoreUnavailable` says, for a person, why not."""
     try:
-        await client.execute_command("PING")
+        await client.reach()
     except (AuthenticationError, AuthorizationError) as error:
         raise StoreUnavailable("the store refuses the user or the password that it was given") from error
     except ResponseError as error:
         if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            raise StoreUnavailable("the store asks for a user or a password; give them in its URL") from error
-        raise unavailable(error) from error
+            raise StoreUnavailable("the store asks for a user or a password") from error
+        raise StoreUnavailable(f"the store refuses a PING: {str(error).partition(' ')[0]}") from error
     except FAILURES as error:
         raise StoreUnavailable(f"the store cannot be reached: {_reason(error)}") from error
 

@@ -17,6 +17,7 @@ AccountsError
     ├── HashingOverloaded                    the queue for hashing is full
     ├── StoreUnavailable                     the store cannot be reached or refuses to write; nothing was stored
     ├── OutcomeUnknown                       a write was sent and its answer lost: it may have happened or not
+    │   └── NotReplicated                    a write was made and too few replicas have confirmed it: a fail-over may undo it
     ├── AddressUndecided                     another registration of this address has not ended yet
     └── Contended                            one account is being changed too often at once
 ```
@@ -102,6 +103,10 @@ class StoreUnavailable(Unavailable):
 
 class OutcomeUnknown(Unavailable):
     """A write was sent and its answer lost: it may have happened, may yet happen, or may never. Look before you repeat."""
+
+
+class NotReplicated(OutcomeUnknown):
+    """A write was made, but fewer replicas than wanted have confirmed it: it stands unless a fail-over undoes it."""
 
 
 class AddressUndecided(Unavailable):

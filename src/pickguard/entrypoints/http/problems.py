@@ -217,6 +217,10 @@ def _later(slug: str, detail: str) -> Callable[[Any], Problem]:
     return lambda error: problem(slug, detail, headers=_retry_after(error.retry_after))
 
 
+NOT_REPLICATED = (
+    "The change was made, but too few replicas of the store have confirmed it. Whether it will stand is unknown: look before you "
+    "send it again."
+)
 UNKNOWN_OUTCOME = "The store did not answer in time. Whether the change was made is unknown: look before you send it again."
 
 TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
@@ -242,6 +246,7 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
     errors.HashingOverloaded: _later("overloaded", "Too many passwords are waiting to be checked. Nothing was done."),
     errors.StoreUnavailable: _later("store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."),
     errors.OutcomeUnknown: _later("store-unavailable", UNKNOWN_OUTCOME),
+    errors.NotReplicated: _later("store-unavailable", NOT_REPLICATED),
     errors.AddressUndecided: _later(
         "store-unavailable", "Another request for this e-mail address has not ended, so nobody can know yet whose it is."
     ),

@@ -1,0 +1,137 @@
+"""Commands, and what their failures mean.
+
+A command can fail in four ways, and a store of record must not mix them up: it was not sent, the server answered with an error
+(and did nothing), it was sent and the answer was lost, or it was done and too few replicas have it. redis-py retries by itself,
+ten times by default, writes included; here that is switched off, and only what is safe to repeat is repeated.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    DataError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pickguard.adapters.redis.scripts import SAVE, SHRINK, Script
+from pickguard.domain.model.errors import StoreUnavailable
+
+FAILURES = (RedisError, OSError, asyncio.TimeoutError)
+"""Everything that a client of `open_client` lets through."""
+
+
+class NotSentError(RedisConnectionError):
+    """No connection was to be had, so the command was not sent."""
+
+
+class StaleMasterError(NotSentError):
+    """A server that was the master once refused the command: it does nothing any more. Another connection finds the new one."""
+
+
+class UnderReplicatedError(RedisError):
+    """A script ran and gave its answer, and fewer replicas than wanted have confirmed what it wrote."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__("too few replicas have confirmed a write in time")
+        self.answer = answer
+
+
+REFUSALS = (ResponseError, DataError, NotSentError, BusyLoadingError, AuthenticationError, AuthorizationError)
+"""Failures after which it is certain that the command did nothing: it was refused, or never sent."""
+
+
+class Client(Protocol):
+    """What is used of a client: redis-py's plain one will do."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        """Send one command and return its answer."""
+
+
+class Commands:
+    """Sends commands and says what became of them."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._knows_flags = True
+
+    @property
+    def wait_for_replicas(self) -> bool:
+        """Whether a script's answer comes only when replicas have confirmed what it wrote."""
+        return getattr(self._client, "wait_replicas", 0) > 0
+
+    @property
+    def have_several_masters(self) -> bool:
+        """Whether keys lie on several servers, some of which may be down while others are not."""
+        return bool(getattr(self._client, "has_several_masters", False))
+
+    async def ask(self, *args: Any) -> Any:
+        """Send a command that may as well run twice. It is sent again where the connection broke, once.
+
+        Raises `StoreUnavailable`.
+        """
+        return await self._repeatable(lambda: self._client.execute_command(*args))
+
+    async def repeatable(self, script: Script, key: str, *args: Any) -> Any:
+        """Run a script that has the same effect when run twice.
+
+        Raises `StoreUnavailable`, and it may have run all the same; `UnderReplicatedError` where it did.
+        """
+        return await self._repeatable(lambda: self.once(script, key, *args))
+
+    async def once(self, script: Script, key: str, *args: Any) -> Any:
+        """Run a script, sending it once. Raises what redis-py raises: one of `REFUSALS` means that nothing happened."""
+        try:
+            return await self._run(script, key, *args)
+        except StaleMasterError:
+            return await self._run(script, key, *args)
+
+    async def shrinking(self, key: str, *args: Any) -> Any:
+        """Run the script that saves less than was there, once, and also where memory is full if the server has a way to."""
+        if self._knows_flags:
+            try:
+                return await self.once(SHRINK, key, *args)
+            except ResponseError as error:
+                if "ompil" not in str(error):  # what every server says of a script that it cannot read
+                    raise
+                self._knows_flags = False
+        return await self.once(SAVE, key, *args)
+
+    async def _run(self, script: Script, key: str, *args: Any) -> Any:
+        try:
+            return await self._client.execute_command("EVALSHA", script.digest, 1, key, *args)
+        except NoScriptError:  # a new, restarted or flushed server; nothing happened
+            return await self._client.execute_command("EVAL", script.source, 1, key, *args)
+
+    async def _repeatable(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            return await send()
+        except UnderReplicatedError:
+            raise
+        except RedisTimeoutError as error:  # a second try would wait as long again
+            raise unavailable(error) from error
+        except RedisConnectionError as error:
+            if isinstance(error, REFUSALS):
+                raise unavailable(error) from error
+        except FAILURES as error:
+            raise unavailable(error) from error
+        try:
+            return await send()
+        except UnderReplicatedError:
+            raise
+        except FAILURES as error:
+            raise unavailable(error) from error
+
+
+def unavailable(error: BaseException) -> StoreUnavailable:
+    """Return what a failure is to the core. Of a server's own words only the first, its error code, is passed on."""
+    if isinstance(error, ResponseError):
+        return StoreUnavailable(f"the store refused a command: {type(error).__name__} {str(error).partition(' ')[0]}")
+    return StoreUnavailable(f"the store cannot be reached: {type(error).__name__}")
