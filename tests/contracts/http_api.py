@@ -1,4 +1,4 @@
-"""What the HTTP API promises its clients, on whichever store. A subclass says which: it has a fixture `accounts`."""
+"""What the HTTP API promises its clients, on whichever store. A subclass has the fixtures `accounts` and `receipts`."""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from pickguard.adapters.event_log import LoggedEvents
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.entrypoints.http.problems import TYPES
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.receipts import Receipts
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, RecordedEvents
 from tests.support.http import EMAIL, NAME, SETTINGS, TIME, Answer, Api, serving
 
@@ -174,12 +175,17 @@ def without_id(answer: Answer) -> tuple[int, bytes, list[tuple[str, str]]]:
     return answer.status, answer.body, sorted(item for item in answer.headers.items() if item[0] != "Date")
 
 
+REGISTRATION = {"name": NAME, "email": EMAIL, "password": GOOD_PASSWORD}
+
+
 class HttpApiContract:
     """Tests of behaviour."""
 
     @pytest.fixture
-    async def api(self, accounts: AccountRepository, clock: FakeClock, events: RecordedEvents) -> AsyncGenerator[Api]:
-        async with serving(accounts, clock=clock, events=events) as api:
+    async def api(
+        self, accounts: AccountRepository, receipts: Receipts, clock: FakeClock, events: RecordedEvents
+    ) -> AsyncGenerator[Api]:
+        async with serving(accounts, receipts=receipts, clock=clock, events=events) as api:
             yield api
 
     # Conventions
@@ -314,6 +320,70 @@ class HttpApiContract:
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         assert (await api.call("OPTIONS", "/v1/users", headers=headers)).status == 405
         assert (await api.call("GET", "/livez", headers=headers)).status == 200
+
+    # Registrations that name themselves
+
+    async def test_a_registration_that_names_itself_can_be_sent_again(self, api: Api) -> None:
+        named = {"Idempotency-Key": "5a0b4a0e-31d6-4d5e-8f0b-6c1de4a2c1b7"}
+        first = await api.call("POST", "/v1/users", REGISTRATION, headers=named)
+        assert first.status == 201
+        token = await api.log_in()
+        await api.call("PATCH", ME, {"name": "Countess"}, token=token)
+        again = await api.call("POST", "/v1/users", REGISTRATION, headers=named)
+        assert (again.status, again.body, again.headers["Location"]) == (201, first.body, "/v1/users/me")
+        assert (await api.call("POST", "/v1/users", REGISTRATION)).outcome == (409, "email-taken")
+        assert (await api.me(token))["name"] == "Countess"
+
+    async def test_the_first_answer_stays_after_the_user_is_gone(self, api: Api) -> None:
+        first = await api.call("POST", "/v1/users", REGISTRATION, headers={"Idempotency-Key": "a"})
+        assert (await api.call("DELETE", ME, token=await api.log_in())).status == 204
+        again = await api.call("POST", "/v1/users", REGISTRATION, headers={"Idempotency-Key": "a"})
+        assert (again.status, again.body) == (201, first.body)
+        assert (await api.try_log_in()).outcome == (401, "invalid-credentials")
+        anew = await api.call("POST", "/v1/users", REGISTRATION, headers={"Idempotency-Key": "b"})
+        assert anew.status == 201
+        assert anew.json()["id"] != first.json()["id"]
+
+    async def test_a_refusal_is_an_answer_that_stays_as_well(self, api: Api) -> None:
+        await api.register()
+        body = {**REGISTRATION, "name": "Eve"}
+        named = {"Idempotency-Key": "a"}
+        assert (await api.call("POST", "/v1/users", body, headers=named)).outcome == (409, "email-taken")
+        assert (await api.call("DELETE", ME, token=await api.log_in())).status == 204
+        assert (await api.call("POST", "/v1/users", body, headers=named)).outcome == (409, "email-taken")
+        assert (await api.call("POST", "/v1/users", body)).status == 201
+
+    async def test_a_body_that_was_refused_may_be_mended_under_the_same_name(self, api: Api) -> None:
+        named = {"Idempotency-Key": "a"}
+        refused = await api.call("POST", "/v1/users", {**REGISTRATION, "password": "short"}, headers=named)
+        assert refused.outcome == (422, "invalid-body")
+        assert (await api.call("POST", "/v1/users", REGISTRATION, headers=named)).status == 201
+
+    @pytest.mark.parametrize("changed", [{"name": "Eve"}, {"email": "eve@example.com"}, {"password": OTHER_PASSWORD}])
+    async def test_another_registration_of_the_same_name_is_refused(self, api: Api, changed: dict[str, str]) -> None:
+        named = {"Idempotency-Key": "a"}
+        assert (await api.call("POST", "/v1/users", REGISTRATION, headers=named)).status == 201
+        refused = await api.call("POST", "/v1/users", {**REGISTRATION, **changed}, headers=named)
+        assert refused.outcome == (422, "idempotency-key-reused")
+        assert (await api.call("POST", "/v1/users", REGISTRATION, headers=named)).status == 201
+
+    async def test_many_of_one_name_at_once_get_one_answer(self, api: Api) -> None:
+        named = {"Idempotency-Key": "a"}
+        answers = await asyncio.gather(*(api.call("POST", "/v1/users", REGISTRATION, headers=named) for _ in range(16)))
+        assert {(answer.status, answer.body) for answer in answers} == {(201, answers[0].body)}
+
+    @pytest.mark.parametrize("name", ["", " ", "x" * 256, "\u00e9", "a\tb"])
+    async def test_a_name_that_is_none_is_refused(self, api: Api, name: str) -> None:
+        refused = await api.call("POST", "/v1/users", REGISTRATION, headers={"Idempotency-Key": name})
+        assert refused.outcome == (400, "malformed-request")
+
+    async def test_two_names_are_refused(self, api: Api) -> None:
+        named = CIMultiDict([("Idempotency-Key", "a"), ("Idempotency-Key", "a")])
+        assert (await api.call("POST", "/v1/users", REGISTRATION, headers=named)).outcome == (400, "malformed-request")
+
+    @pytest.mark.parametrize("name", ["x" * 255, '"a quoted string"', "!~"])
+    async def test_any_text_in_ascii_is_a_name(self, api: Api, name: str) -> None:
+        assert (await api.call("POST", "/v1/users", REGISTRATION, headers={"Idempotency-Key": name})).status == 201
 
     # The bearer token
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pickguard.adapters.memory import MemoryAccounts
+from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import AddressUndecided, Contended, HashingOverloaded, OutcomeUnknown, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
@@ -22,6 +22,7 @@ from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import build_services
 from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.accounts import AccountRepository, Snapshot
+from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import ME, HttpApiContract
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, cheap_hasher
 from tests.support.http import EMAIL, NAME, PATIENCE, SETTINGS, Api, serving, serving_services
@@ -33,6 +34,10 @@ class TestHttpApi(HttpApiContract):
     @pytest.fixture
     def accounts(self) -> AccountRepository:
         return MemoryAccounts()
+
+    @pytest.fixture
+    def receipts(self) -> Receipts:
+        return MemoryReceipts()
 
 
 # What the store and the hasher do to the answers

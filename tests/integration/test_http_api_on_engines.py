@@ -8,7 +8,9 @@ import pytest
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
+from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import HttpApiContract
 from tests.support.engines import PROGRAMS
 
@@ -21,3 +23,9 @@ class TestHttpApiOnEngines(HttpApiContract):
         patience = timedelta(seconds=20)
         async with open_client(engine.url, connections=64, connect_timeout=patience, command_timeout=patience) as client:
             yield RedisAccounts(client)
+
+    @pytest.fixture
+    async def receipts(self, engine: Engine) -> AsyncGenerator[Receipts]:
+        patience = timedelta(seconds=20)
+        async with open_client(engine.url, connections=64, connect_timeout=patience, command_timeout=patience) as client:
+            yield RedisReceipts(client)

@@ -74,7 +74,7 @@ async def broken_invariants(client: Any) -> list[str]:
             if address in owners:
                 faults.append(f"{address} has two accounts")
             owners[address] = user_id
-        elif not key.startswith("pg:probe"):
+        elif not key.startswith(("pg:request:", "pg:probe:")) or await client.pttl(key) == -1:
             faults.append(f"{key} belongs to nobody")
     for address, user_id in owners.items():
         claim = claims.get(claim_key("pg", address))

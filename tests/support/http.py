@@ -26,6 +26,7 @@ from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
 from pickguard.ports.passwords import CommonPasswords
+from pickguard.ports.receipts import Receipts
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
 PATIENCE: Final = 10.0
@@ -280,6 +281,7 @@ class Api:
 async def serving(
     accounts: AccountRepository,
     *,
+    receipts: Receipts | None = None,
     clock: Clock | None = None,
     events: EventPublisher | None = None,
     hasher: PasswordHasher | None = None,
@@ -293,6 +295,7 @@ async def serving(
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as cheap:
         services = build_services(
             accounts=accounts,
+            receipts=receipts,
             hasher=hasher or cheap,
             clock=clock or FakeClock(),
             events=events or RecordedEvents(),

@@ -16,8 +16,9 @@ def _lines() -> Iterator[str]:
     yield "| Option | Variable | Default | What it is |"
     yield "| --- | --- | --- | --- |"
     for each in options():
-        given = each.flag if each.is_switch else f"{each.flag} {each.metavar}"
-        yield f"| {'' if each.in_environment_only else _code(given)} | {_code(each.variable)} | {_default(each)} | {_escaped(each.help)} |"
+        flag = each.flag if each.is_switch else f"{each.flag} {each.metavar}"
+        shown = "" if each.in_environment_only else _code(flag)
+        yield f"| {shown} | {_code(each.variable)} | {_default(each)} | {_escaped(each.help)} |"
 
 
 def _default(each: Option) -> str:

@@ -1,11 +1,14 @@
-"""Accounts in a dictionary: the same promises as any other adapter, gone with the process.
+"""Accounts and receipts in dictionaries: the same promises as any other adapter, gone with the process.
 
 For unit tests, other services' tests, and trying things out. No method waits for anything between reading and writing, so
 each is atomic among the tasks of one event loop; it is not for use from several threads.
 """
 
+from datetime import datetime
+
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import AddressTaken, Conflict
+from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Answer, KeyDigest, Receipt
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, User
@@ -66,3 +69,38 @@ class MemoryAccounts:
         present = self._snapshots.get(before.account.user.id)
         if present is None or present.version != before.version:
             raise Conflict
+
+
+class MemoryReceipts:
+    """`Receipts` that keep nothing beyond their own life."""
+
+    def __init__(self) -> None:
+        self._receipts: dict[KeyDigest, tuple[datetime, Receipt]] = {}
+
+    async def read(self, request: KeyDigest, now: datetime) -> Receipt | None:
+        """See `Receipts.read`."""
+        self._forget(now)
+        found = self._receipts.get(request)
+        return None if found is None else found[1]
+
+    async def open(self, request: KeyDigest, fingerprint: str, now: datetime) -> Receipt:
+        """See `Receipts.open`."""
+        self._forget(now)
+        return self._receipts.setdefault(request, (now + RECEIPT_LIFETIME, Receipt(fingerprint=fingerprint)))[1]
+
+    async def close(self, request: KeyDigest, opened: Receipt, answer: Answer) -> Answer:
+        """See `Receipts.close`."""
+        held = self._receipts.get(request)
+        if held is None or held[1].fingerprint != opened.fingerprint:  # forgotten after its time
+            return answer
+        if held[1].answer is not None:
+            return held[1].answer
+        self._receipts[request] = (held[0], Receipt(fingerprint=opened.fingerprint, answer=answer))
+        return answer
+
+    def _forget(self, now: datetime) -> None:
+        """Drop what has expired: the oldest come first, because all live equally long."""
+        for request, (expires_at, _) in list(self._receipts.items()):
+            if now < expires_at:
+                break
+            del self._receipts[request]

@@ -8,7 +8,7 @@ import attrs
 from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
-from pickguard.adapters.memory import MemoryAccounts
+from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.domain.model.credentials import PasswordRules
 from pickguard.domain.model.sessions import SessionRules
@@ -24,10 +24,11 @@ from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
 from pickguard.ports.passwords import CommonPasswords
+from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
 
-__all__ = ["Argon2Hasher", "Argon2Parameters", "MemoryAccounts", "Services", "build_services", "open_accounts", "open_services"]
+__all__ = ["Argon2Hasher", "Argon2Parameters", "MemoryAccounts", "Services", "build_services", "open_services", "open_store"]
 
 
 @attrs.frozen(kw_only=True)
@@ -48,13 +49,17 @@ def build_services(
     accounts: AccountRepository,
     hasher: PasswordHasher,
     clock: Clock | None = None,
+    receipts: Receipts | None = None,
     secrets: SecretSource | None = None,
     events: EventPublisher | None = None,
     common_passwords: CommonPasswords | None = None,
     password_rules: PasswordRules | None = None,
     session_rules: SessionRules | None = None,
 ) -> Services:
-    """Wire the use cases to adapters of one's choice; what is left out is that of the system."""
+    """Wire the use cases to adapters of one's choice; what is left out is that of the system.
+
+    Without `receipts`, idempotency keys are known to this process only; several on one store need receipts on that store.
+    """
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
     session_rules = session_rules or SessionRules()
@@ -73,7 +78,13 @@ def build_services(
     )
     return Services(
         registration=Registration(
-            accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields
+            accounts=accounts,
+            receipts=receipts or MemoryReceipts(),
+            changes=changes,
+            hasher=hasher,
+            clock=clock,
+            secrets=secrets,
+            fields=fields,
         ),
         authentication=authentication,
         profiles=Profiles(
@@ -92,8 +103,16 @@ def build_services(
     )
 
 
+@attrs.frozen(kw_only=True)
+class Store:
+    """What is kept."""
+
+    accounts: AccountRepository
+    receipts: Receipts
+
+
 @asynccontextmanager
-async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]:
+async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     """Open the store that the settings name. Raises `StoreUnavailable` where it cannot be used."""
     if settings.store == EMBEDDED:
         raise SettingsError(
@@ -101,12 +120,13 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]
         )
     location = settings.store_location()
     if location is None:
-        yield MemoryAccounts()
+        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts())
         return
     # Imported here so that a program on the in-memory adapter needs no redis-py.
     try:
         from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
         from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+        from pickguard.adapters.redis.receipts import RedisReceipts  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(f"the package {error.name} is not installed: a store in Redis needs pickguard[redis]") from error
 
@@ -123,7 +143,7 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[AccountRepository]
         raise SettingsError(f"the store {settings.shown_store} makes no sense: {error}") from error
     async with client:
         await check_connection(client)
-        yield RedisAccounts(client)
+        yield Store(accounts=RedisAccounts(client), receipts=RedisReceipts(client))
 
 
 @asynccontextmanager
@@ -140,9 +160,10 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         threads=settings.hash_threads or None,
         wait_budget=settings.hash_wait,
     )
-    async with open_accounts(settings) as accounts, hasher:
+    async with open_store(settings) as store, hasher:
         yield build_services(
-            accounts=accounts,
+            accounts=store.accounts,
+            receipts=store.receipts,
             hasher=hasher,
             events=events,
             password_rules=PasswordRules(min_length=settings.password_min_length),

@@ -114,9 +114,7 @@ class RedisAccounts:
         user = await self._commands.ask("HGET", account_key(self._prefix, user_id), USER)
         return user is not None and decode_user(user, user_id).email.key == address
 
-    async def _save_under(
-        self, claim: Claim, address: str, before: Snapshot | None, after: Account, operation: bytes
-    ) -> None:
+    async def _save_under(self, claim: Claim, address: str, before: Snapshot | None, after: Account, operation: bytes) -> None:
         """Save, relying on a claim; give the claim back where it is certain that nothing was saved."""
         try:
             outcome = await self._save(before, after, operation, claim=claim)

@@ -57,9 +57,7 @@ class Claim:
 class Claims:
     """Reads, makes and releases claims."""
 
-    def __init__(
-        self, *, commands: Commands, prefix: str, has_address: Callable[[UserId, str], Awaitable[bool]]
-    ) -> None:
+    def __init__(self, *, commands: Commands, prefix: str, has_address: Callable[[UserId, str], Awaitable[bool]]) -> None:
         self._commands = commands
         self._prefix = prefix
         self._has_address = has_address

@@ -6,10 +6,15 @@ pg:{<user id>}            HASH
   o                       ids of the last operations, newest first, 8 bytes each
   u                       the user, JSON
   c                       the credential, JSON
+  r                       the digest of the request that made the account, 16 raw bytes, if it named itself
   s:<digest>              one session, JSON; the digest is 32 raw bytes
 
 pg:email:<digest>         STRING: <user id> <nonce> <time in ms>, the claim on an address;
                           the digest is SHA-256 of the address's key, in unpadded base64url
+
+pg:request:<digest>       STRING: JSON, the receipt of a request; it goes by itself after a day
+
+pg:probe:<number>         STRING: written to see whether that is possible; it goes by itself after a second
 ```
 
 Times are milliseconds since 1970. The braces make the user's id the hash tag: all of an account lies in one Cluster slot.
@@ -25,6 +30,7 @@ import orjson
 
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.credentials import Credential
+from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered
 from pickguard.domain.model.identifiers import SessionId, UserId
 from pickguard.domain.model.sessions import Client, Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, PersonName, User
@@ -34,6 +40,7 @@ VERSION = b"v"
 OPERATIONS = b"o"
 USER = b"u"
 CREDENTIAL = b"c"
+MADE_BY = b"r"
 SESSION_PREFIX = b"s:"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +58,11 @@ def claim_key(prefix: str, address_key: str) -> str:
     return f"{prefix}:email:{digest}"
 
 
+def receipt_key(prefix: str, request: KeyDigest) -> str:
+    """Return the key of a request's receipt."""
+    return f"{prefix}:request:{base64.urlsafe_b64encode(request).rstrip(b'=').decode()}"
+
+
 def session_field(digest: SessionDigest) -> bytes:
     """Return the name of a session's field."""
     return SESSION_PREFIX + digest
@@ -59,13 +71,17 @@ def session_field(digest: SessionDigest) -> bytes:
 def encode_account(account: Account) -> dict[bytes, bytes]:
     """Return the fields that hold an account's content (not those that count its versions)."""
     fields = {USER: encode_user(account.user), CREDENTIAL: encode_credential(account.credential)}
+    if account.made_by is not None:
+        fields[MADE_BY] = account.made_by
     fields.update((session_field(session.digest), encode_session(session)) for session in account.sessions)
     return fields
 
 
 def decode_snapshot(fields: Mapping[bytes, bytes], user_id: UserId) -> Snapshot:
     """Read an account's whole hash."""
+    made_by = fields.get(MADE_BY)
     account = Account(
+        made_by=None if made_by is None else KeyDigest(made_by),
         user=decode_user(fields[USER], user_id),
         credential=decode_credential(fields[CREDENTIAL]),
         sessions=tuple(_decode_sessions(fields)),
@@ -145,6 +161,27 @@ def decode_session(text: bytes, digest: SessionDigest) -> Session:
         authenticated_at=_moment(content["a"]),
         client=Client(ip=content.get("p"), user_agent=content.get("g")),
     )
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """Write a receipt."""
+    content: dict[str, object] = {"f": receipt.fingerprint}
+    if isinstance(receipt.answer, Registered):
+        content |= {"i": receipt.answer.user_id.hex, "c": _milliseconds(receipt.answer.at)}
+    elif receipt.answer is not None:
+        content["t"] = True
+    return orjson.dumps(content)
+
+
+def decode_receipt(text: bytes) -> Receipt:
+    """Read a receipt."""
+    content = orjson.loads(text)
+    answer: Answer | None = None
+    if "i" in content:
+        answer = Registered(user_id=UserId(UUID(hex=content["i"])), at=_moment(content["c"]))
+    elif "t" in content:
+        answer = Refused()
+    return Receipt(fingerprint=content["f"], answer=answer)
 
 
 def _decode_sessions(fields: Mapping[bytes, bytes]) -> Iterator[Session]:

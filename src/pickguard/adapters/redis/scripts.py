@@ -74,6 +74,31 @@ return redis.call('DEL', KEYS[1])
 """
 )
 
+# KEYS: receipt. ARGV: a receipt, how long it is kept in ms. Answers the receipt that is there then.
+OPEN_RECEIPT = Script(
+    """
+local there = redis.call('GET', KEYS[1])
+if there then
+  return there
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+"""
+)
+
+# KEYS: receipt. ARGV: the receipt as it was read, the one with an answer. Answers the one that stands then. Like CLAIM it writes
+# again what it has written. One that is gone was forgotten after its time, and stays so.
+CLOSE_RECEIPT = Script(
+    """
+local there = redis.call('GET', KEYS[1])
+if there == ARGV[1] or there == ARGV[2] then
+  redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+  return ARGV[2]
+end
+return there or ARGV[2]
+"""
+)
+
 SAVED: Final = 1
 CONFLICT: Final = 0
 LATE: Final = 2

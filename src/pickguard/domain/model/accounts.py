@@ -24,6 +24,7 @@ from pickguard.domain.model.events import (
     UserRegistered,
     UserRenamed,
 )
+from pickguard.domain.model.idempotency import KeyDigest
 from pickguard.domain.model.identifiers import SessionId, UserId
 from pickguard.domain.model.sessions import Session, SessionDigest, SessionRules
 from pickguard.domain.model.users import EmailAddress, PersonName, User
@@ -36,6 +37,8 @@ class Account:
     user: User
     credential: Credential
     sessions: tuple[Session, ...] = ()
+    made_by: KeyDigest | None = None
+    """The request that made the account, if it named itself: its repeat is no other registration."""
 
     def session(self, digest: SessionDigest, now: datetime, rules: SessionRules) -> Session:
         """Return the live session that a token opens; `InvalidToken` where there is none."""
@@ -159,10 +162,18 @@ class Transition:
     events: tuple[Event, ...] = ()
 
 
-def register(*, user_id: UserId, name: PersonName, email: EmailAddress, password_hash: str, now: datetime) -> Transition:
+def register(
+    *,
+    user_id: UserId,
+    name: PersonName,
+    email: EmailAddress,
+    password_hash: str,
+    now: datetime,
+    made_by: KeyDigest | None = None,
+) -> Transition:
     """Make a new account, with no sessions and an address that is not verified."""
     user = User(id=user_id, name=name, email=email, email_verified=False, created_at=now, updated_at=now)
     credential = Credential(password_hash=password_hash, epoch=1, changed_at=now)
     return Transition(
-        account=Account(user=user, credential=credential), events=(UserRegistered(user_id=user_id, at=now),)
+        account=Account(user=user, credential=credential, made_by=made_by), events=(UserRegistered(user_id=user_id, at=now),)
     )

@@ -12,6 +12,7 @@ AccountsError
 ├── ReauthenticationRequired(max_age)        the session's last proof of the password is too old
 ├── SessionNotFound                          the account has no such session
 ├── PreconditionFailed                       the caller's condition on the present state does not hold
+├── IdempotencyKeyReused                     another request had this name
 ├── Conflict                                 another write came first; inside the core only, use cases try again
 └── Unavailable(retry_after)                 not now; nothing is wrong with the request
     ├── HashingOverloaded                    the queue for hashing is full
@@ -79,6 +80,10 @@ class SessionNotFound(AccountsError):
 
 class PreconditionFailed(AccountsError):
     """The caller's condition on the present state does not hold; nothing was changed."""
+
+
+class IdempotencyKeyReused(AccountsError):
+    """A request of this name was made within the last day, and it asked for something else. Nothing was done."""
 
 
 class Conflict(AccountsError):

@@ -166,6 +166,15 @@ TYPES = _types(
         ),
     ),
     ProblemType(
+        slug="idempotency-key-reused",
+        status=422,
+        title="The idempotency key belongs to another request",
+        explanation=(
+            "Within the last 24 hours a request with this Idempotency-Key asked for something else. Nothing was done. Make up a new "
+            "key for each registration, a UUID for instance, and send it again only to repeat that same registration."
+        ),
+    ),
+    ProblemType(
         slug="internal-error",
         status=500,
         title="Something went wrong in the service",
@@ -243,6 +252,11 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
     ),
     errors.SessionNotFound: _plain("not-found", "You have no session with this id."),
     errors.PreconditionFailed: _plain("precondition-failed", "The resource is not in the state that the request names."),
+    errors.IdempotencyKeyReused: lambda _: problem(
+        "idempotency-key-reused",
+        "Another registration was sent with this Idempotency-Key. Nothing was done.",
+        faults=(Fault(field=None, code="idempotency_key_reused", detail="This is not what the key's first request asked for."),),
+    ),
     errors.HashingOverloaded: _later("overloaded", "Too many passwords are waiting to be checked. Nothing was done."),
     errors.StoreUnavailable: _later("store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."),
     errors.OutcomeUnknown: _later("store-unavailable", UNKNOWN_OUTCOME),

@@ -29,6 +29,8 @@ _PARAMETER = re.compile(rf"({_WORD})=(?:({_WORD})|\"((?:[^\"\\]|\\.)*+)\")", re.
 
 _ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"')
 
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
 UUID_TEXT: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 """The one form of a UUID that clients are given (RFC 9562, section 4)."""
 
@@ -69,6 +71,17 @@ def refuse_ambiguity(request: web.Request) -> None:
 def client_of(request: web.Request) -> Client:
     """Return where a request comes from. Forwarding headers are a client's word, so they are not looked at."""
     return Client(ip=request.remote, user_agent=request.headers.get(hdrs.USER_AGENT))
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """Return what the client calls this request, so that it can be sent again (draft-ietf-httpapi-idempotency-key-header)."""
+    given = request.headers.getall("Idempotency-Key", ())
+    if not given:
+        return None
+    if len(given) > 1 or not _KEY.fullmatch(given[0]):
+        detail = "Send one Idempotency-Key of 1 to 255 ASCII characters, such as a UUID, new for each registration."
+        raise ProblemError(problem("malformed-request", detail))
+    return given[0]
 
 
 async def read_json(request: web.Request, accepted: tuple[str, ...] = JSON) -> Any:

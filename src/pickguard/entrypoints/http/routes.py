@@ -18,6 +18,7 @@ from pickguard.entrypoints.http.requests import (
     bearer_token,
     client_of,
     has_parameter,
+    idempotency_key,
     read_json,
 )
 from pickguard.entrypoints.http.schemas import (
@@ -39,6 +40,7 @@ JSON_TYPE = "application/json"
 async def register(request: web.Request) -> web.Response:
     """``POST /v1/users``."""
     services = request.app[SERVICES]
+    key = idempotency_key(request)
 
     def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
         return services.fields.new_account(
@@ -46,7 +48,9 @@ async def register(request: web.Request) -> web.Response:
         ).faults
 
     body = structure(await read_json(request), RegistrationBody, examine)
-    user = await services.registration.register(name=body.name, email=body.email, password=body.password)
+    user = await services.registration.register(
+        name=body.name, email=body.email, password=body.password, idempotency_key=key
+    )
     return _json(render_user(user), status=201, headers={hdrs.LOCATION: ME})
 
 

@@ -1,0 +1,44 @@
+"""Receipts of requests on Redis or Valkey: a string for each, which the server forgets by itself."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from pickguard.adapters.redis.accounts import DEFAULT_PREFIX
+from pickguard.adapters.redis.commands import Client, Commands, UnderReplicatedError
+from pickguard.adapters.redis.encoding import decode_receipt, encode_receipt, receipt_key
+from pickguard.adapters.redis.scripts import CLOSE_RECEIPT, OPEN_RECEIPT, Script
+from pickguard.domain.model.errors import NotReplicated
+from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Answer, KeyDigest, Receipt
+
+_LIFETIME = str(RECEIPT_LIFETIME // timedelta(milliseconds=1))
+
+
+class RedisReceipts:
+    """`Receipts` on a client as `RedisAccounts` has it. The server's clock counts."""
+
+    def __init__(self, client: Client, *, prefix: str = DEFAULT_PREFIX) -> None:
+        self._commands = Commands(client)
+        self._prefix = prefix
+
+    async def read(self, request: KeyDigest, now: datetime) -> Receipt | None:  # noqa: ARG002
+        """See `Receipts.read`."""
+        text = await self._commands.ask("GET", receipt_key(self._prefix, request))
+        return None if text is None else decode_receipt(text)
+
+    async def open(self, request: KeyDigest, fingerprint: str, now: datetime) -> Receipt:  # noqa: ARG002
+        """See `Receipts.open`."""
+        text = encode_receipt(Receipt(fingerprint=fingerprint))
+        return decode_receipt(await self._run(OPEN_RECEIPT, request, text, _LIFETIME))
+
+    async def close(self, request: KeyDigest, opened: Receipt, answer: Answer) -> Answer:
+        """See `Receipts.close`."""
+        before = encode_receipt(opened)
+        after = encode_receipt(Receipt(fingerprint=opened.fingerprint, answer=answer))
+        closed = decode_receipt(await self._run(CLOSE_RECEIPT, request, before, after))
+        return (closed.answer if closed.fingerprint == opened.fingerprint else None) or answer
+
+    async def _run(self, script: Script, request: KeyDigest, *args: Any) -> bytes:
+        try:
+            return bytes(await self._commands.repeatable(script, receipt_key(self._prefix, request), *args))
+        except UnderReplicatedError as error:
+            raise NotReplicated("too few replicas have confirmed the receipt of a request") from error
