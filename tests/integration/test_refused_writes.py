@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 
+import attrs
 import pytest
 import redis.asyncio
 
@@ -67,6 +68,27 @@ async def test_a_refused_write_is_no_write(accounts: RedisAccounts, direct: redi
     await replicate(direct, "NO", "ONE")
     assert await broken_invariants(direct) == []
     assert await lost_addresses(direct, "new@example.com") == []
+
+
+async def test_where_memory_is_full_sessions_can_be_ended_and_accounts_removed(
+    accounts: RedisAccounts, direct: redis.asyncio.Redis
+) -> None:
+    account = an_account(sessions=2)
+    await accounts.add(account, operation=operation())
+    before = await accounts.get(account.user.id)
+    assert before is not None
+    await refuse_by_memory(direct)
+    logged_out = attrs.evolve(account, sessions=account.sessions[:1])
+    if (await direct.info("server"))["redis_version"] < "7":  # a script cannot say there that it makes things smaller
+        with pytest.raises(StoreUnavailable):
+            await accounts.save(before, logged_out, operation=operation())
+        await direct.config_set("maxmemory", 0)
+    await accounts.save(before, logged_out, operation=operation())
+    after = await accounts.get(account.user.id)
+    assert after is not None
+    assert after.account == logged_out
+    await accounts.remove(after, operation=operation())
+    assert await direct.keys("*") == []
 
 
 async def test_memory_that_runs_out_between_claim_and_save_gives_the_claim_back(

