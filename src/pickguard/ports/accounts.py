@@ -30,8 +30,9 @@ class AccountRepository(Protocol):
     - What a call has acknowledged by returning is seen by every call that starts afterwards, in any process.
     - One address (`EmailAddress.key`) belongs to at most one account; a crash never loses an address for good.
     - `Unavailable` and its kin: `StoreUnavailable` means that nothing was stored. `OutcomeUnknown` means that the write was
-      sent and its answer lost, or (`NotReplicated`) that it was made and a fail-over may undo it. A lost answer is looked for by the operation's id before that is raised, and a write is never
-      sent twice. An operation's id has `OPERATION_ID_BYTES` random bytes and is used for one call only.
+      sent and its answer lost, or (`NotReplicated`) that it was made and a fail-over may undo it. A lost answer is looked for
+      by the operation's id before that is raised, and a write is never sent twice. An operation's id has `OPERATION_ID_BYTES`
+      random bytes and is used for one call only.
 
     Every method can raise `StoreUnavailable`; the writing ones also `OutcomeUnknown`.
     """

@@ -175,7 +175,7 @@ class RedisAccounts:
         raise OutcomeUnknown("the store did not answer a write") from error
 
     def _confirm_replicas(self, error: BaseException) -> None:
-        """Raise where replicas should have confirmed a write that was only found: a WAIT on this connection would not know it."""
+        """Raise where replicas should have confirmed a write that was only found: a WAIT would count from later writes."""
         if self._commands.wait_for_replicas:
             raise NotReplicated("whether replicas have a write is not known, since its answer was lost") from error
 

@@ -13,7 +13,13 @@ import redis.asyncio as redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -21,6 +27,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterError,
     MaxConnectionsError,
+    NoPermissionError,
     ReadOnlyError,
     RedisClusterException,
     ResponseError,
@@ -108,8 +115,8 @@ def open_client(
     """Return a client for a store. Nothing is connected yet.
 
     At most `connections` to a server are open at once; a command waits `connect_timeout` at most for one of them to be free.
-    With `wait_replicas`, every script is followed by a WAIT on its connection, for `wait_timeout` at most, and a shortfall is an
-    `UnderReplicatedError`. Raises ValueError where a URL makes no sense.
+    With `wait_replicas`, every script is followed by a WAIT on its connection, for `wait_timeout` at most, and a shortfall is
+    an `UnderReplicatedError`. Raises ValueError where a URL makes no sense.
     """
     location = store if isinstance(store, Location) else Location.parse(store)
     options: dict[str, Any] = {
@@ -153,7 +160,7 @@ class _Companions(AbstractConnection):
             await super().connect_check_health(*args, **options)
         except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
             raise
-        except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             raise NotSentError(str(error)) from error
         self._asked, self._waits = packed_for
 
@@ -176,15 +183,13 @@ class _Companions(AbstractConnection):
     async def read_response(self, *args: Any, **options: Any) -> Any:
         asked, waits = self._asked, self._waits
         self._asked = self._waits = False
-        if asked:
-            await self._read()
+        refusal = await self._read_refusal() if asked else None
         try:
             answer = await self._read(*args, **options)
-        except ResponseError:
+        except ResponseError as error:
             if waits:
-                with contextlib.suppress(ResponseError):
-                    await self._read()
-            raise
+                await self._read_refusal()
+            raise (refusal or error) from None
         if waits:
             try:
                 reached = await self._read()
@@ -193,6 +198,14 @@ class _Companions(AbstractConnection):
             if reached < self.wait.replicas:
                 raise UnderReplicatedError(answer)
         return answer
+
+    async def _read_refusal(self) -> ResponseError | None:
+        """Read the answer to a companion. Whatever it is, the answers after it are still to be read."""
+        try:
+            await self._read()
+        except ResponseError as error:
+            return error
+        return None
 
     async def _read(self, *args: Any, **options: Any) -> Any:
         try:
@@ -216,7 +229,7 @@ class _Pool(redis.BlockingConnectionPool):
             return cast("Connection", await super().get_connection())  # type: ignore[no-untyped-call]
         except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
             raise
-        except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             raise NotSentError(str(error)) from error
 
 
@@ -283,7 +296,12 @@ class _ServerClient(StoreClient):
             return await pipeline.execute(raise_on_error=False)
 
     async def reach(self) -> None:
-        await self.execute_command("PING")
+        try:
+            await self.execute_command("PING")
+        except NotSentError as error:
+            if isinstance(error.__cause__, MasterNotFoundError):
+                raise NotSentError(await self._why_no_master()) from None
+            raise
         try:
             facts = await self.execute_command("INFO", "cluster")
         except ResponseError:  # not allowed to ask; what lies on other nodes will be refused
@@ -312,6 +330,21 @@ class _ServerClient(StoreClient):
             Node(name="{host}:{port}".format(**each.connection_pool.connection_kwargs), client=each)
             for each in self._sentinel.sentinels
         )
+
+    async def _why_no_master(self) -> str:
+        """Return, for a person, what each sentinel says when it is asked for the master."""
+        return "no master was found; " + ", ".join(
+            [f"{node.name} {await self._said_by(node)}" for node in await self.sentinels()]
+        )
+
+    async def _said_by(self, sentinel: Node) -> str:
+        try:
+            named = await sentinel.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.location.service)
+        except (AuthenticationError, AuthorizationError, NoPermissionError):
+            return "refuses the sentinels' user or password"
+        except FAILURES:
+            return "cannot be reached"
+        return "takes the master to be down" if named else f"knows no service {self.location.service}"
 
     def _open_other(self, host: str, port: int) -> Node:
         name = f"{host}:{port}"

@@ -1,7 +1,7 @@
 """The scripts that run inside the server: each one command, one key, one atomic step.
 
-Every script reads and judges before its first write, and no command after a write can fail, because a script that fails half-way
-keeps what it has written. Times are the server's own, in milliseconds since 1970.
+Every script reads and judges before its first write, and no command after a write can fail, because a script that fails
+half-way keeps what it has written. Times are the server's own, in milliseconds since 1970.
 """
 
 import hashlib
@@ -86,8 +86,8 @@ return ARGV[1]
 """
 )
 
-# KEYS: receipt. ARGV: the receipt as it was read, the one with an answer. Answers the one that stands then. Like CLAIM it writes
-# again what it has written. One that is gone was forgotten after its time, and stays so.
+# KEYS: receipt. ARGV: the receipt as it was read, the one with an answer. Answers the one that stands then. Like CLAIM it
+# writes again what it has written. One that is gone was forgotten after its time, and stays so.
 CLOSE_RECEIPT = Script(
     """
 local there = redis.call('GET', KEYS[1])
@@ -126,8 +126,8 @@ return 1
 """
 )
 
-# The same, for a save that only drops fields: it may run where memory is full (a log-out must always be possible). Servers before
-# Redis 7 do not know this line and refuse the script.
+# The same, for a save that only drops fields: it may run where memory is full, since a log-out must always be possible. Servers
+# before Redis 7 do not know this line and refuse the script.
 SHRINK = Script("#!lua flags=allow-oom\n" + SAVE.source)
 
 # KEYS: account. ARGV: expected version. Answers like SAVE.

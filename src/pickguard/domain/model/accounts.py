@@ -96,7 +96,7 @@ class Account:
             raise InvalidCredentials
         pruned = self.prune_sessions(now, rules)
         opened = attrs.evolve(pruned.account, sessions=(*pruned.account.sessions, session))
-        capped = opened._cap_sessions(now, rules, keep=session)
+        capped = opened._cap_sessions(now, rules, keep=session)  # noqa: SLF001 (of this very class)
         event = SessionOpened(user_id=self.user.id, at=now, session_id=session.id, client=session.client)
         return Transition(account=capped.account, events=(*pruned.events, *capped.events, event))
 

@@ -1,6 +1,7 @@
 """Requests that name themselves, so that a repeat of one whose answer was lost is known for what it is.
 
-The name is an idempotency key: a text that the client makes up, new for each request (draft-ietf-httpapi-idempotency-key-header).
+The name is an idempotency key: a text that the client makes up, new for each request
+(draft-ietf-httpapi-idempotency-key-header).
 """
 
 import hashlib

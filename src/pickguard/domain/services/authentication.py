@@ -73,7 +73,7 @@ class Authentication:
         verified = await self._hasher.verify(found.account.credential.password_hash if found else None, password)
         try:
             if found is None or address is None or not verified:
-                raise InvalidCredentials
+                raise InvalidCredentials  # noqa: TRY301 (refused as in the use case's other steps, and told once)
             rehashed = await self._rehash(found.account.credential.password_hash, password, began)
             return await self._open_session(found, address, rehashed, client)
         except InvalidCredentials:
@@ -130,9 +130,7 @@ class Authentication:
             self._changes.publish(PasswordRefused(user_id=account.user.id, at=now, session_id=session.id))
             raise WrongPassword
 
-    async def _open_session(
-        self, found: Snapshot, address: EmailAddress, rehashed: str | None, client: Client
-    ) -> LoggedIn:
+    async def _open_session(self, found: Snapshot, address: EmailAddress, rehashed: str | None, client: Client) -> LoggedIn:
         credential = found.account.credential
         now = self._clock.now()
         token = self._new_token(found.account.user.id)

@@ -105,6 +105,4 @@ class FieldExaminer:
                 context=[word for word in context if word],
             )
             password = normalise_password(password)
-        return Examined(
-            name=parsed_name, email=parsed_email, password=password, current_password=None, faults=tuple(faults)
-        )
+        return Examined(name=parsed_name, email=parsed_email, password=password, current_password=None, faults=tuple(faults))

@@ -54,9 +54,7 @@ class Profiles:
             raise InvalidToken
         before = snapshot.account
         session = before.session(parsed.digest, self._clock.now(), self._session_rules)
-        wanted = self._fields.changes(
-            before.user, name=name, email=email, password=password, current_password=current_password
-        )
+        wanted = self._fields.changes(before.user, name=name, email=email, password=password, current_password=current_password)
         wanted.raise_faults()
         began = self._clock.now()
         needs_proof = wanted.email is not None or wanted.password is not None

@@ -45,8 +45,8 @@ class Registration:
 
         A request with an idempotency key may be repeated for 24 hours, after any error too, and with the same arguments: it
         makes one account at most, and once it has been answered, with a user or `AddressTaken`, every repeat gets that answer
-        again, whatever has become of the account. Raises `IdempotencyKeyReused` where the arguments differ. The key is any text;
-        it should be as hard to guess as a UUID, since all callers share one space of keys.
+        again, whatever has become of the account. Raises `IdempotencyKeyReused` where the arguments differ. The key is any
+        text; it should be as hard to guess as a UUID, since all callers share one space of keys.
         """
         examined = self._fields.new_account(name=name, email=email, password=password)
         examined.raise_faults()

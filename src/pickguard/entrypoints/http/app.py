@@ -90,7 +90,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         found = for_http_exception(error)
     except TimeoutError:
         found = _took_too_long(request) if limit.expired() else _internal_error(request)
-    except Exception:
+    except Exception:  # noqa: BLE001 (every answer has the form of a problem, and this one is logged in full)
         found = _internal_error(request)
     return respond(found, request_id(request))
 
@@ -103,7 +103,9 @@ def _took_too_long(request: web.Request) -> Problem:
 
 def _internal_error(request: web.Request) -> Problem:
     # The path may hold anything a client put there, a token even; the route says as much as is needed.
-    logger.exception("request %s to %s %s failed", request_id(request), request.method, _route(request))
+    logger.exception(  # noqa: LOG004 (called in handlers only)
+        "request %s to %s %s failed", request_id(request), request.method, _route(request)
+    )
     return problem("internal-error", "The service failed to answer. The log has more under the request's id.")
 
 

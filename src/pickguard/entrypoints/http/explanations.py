@@ -36,7 +36,7 @@ def _page(kind: ProblemType) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(kind.title)} – Pickguard</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(kind.title)} &ndash; Pickguard</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<p class="status"><code>{kind.slug}</code>, status {kind.status}</p>\n'
         f"<h1>{escape(kind.title)}</h1>\n<p>{escape(kind.explanation)}</p>\n</main>\n</body>\n</html>\n"
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -170,8 +171,8 @@ TYPES = _types(
         status=422,
         title="The idempotency key belongs to another request",
         explanation=(
-            "Within the last 24 hours a request with this Idempotency-Key asked for something else. Nothing was done. Make up a new "
-            "key for each registration, a UUID for instance, and send it again only to repeat that same registration."
+            "Within the last 24 hours a request with this Idempotency-Key asked for something else. Nothing was done. Make up "
+            "a new key for each registration, a UUID for instance, and send it again only to repeat that registration."
         ),
     ),
     ProblemType(
@@ -227,8 +228,8 @@ def _later(slug: str, detail: str) -> Callable[[Any], Problem]:
 
 
 NOT_REPLICATED = (
-    "The change was made, but too few replicas of the store have confirmed it. Whether it will stand is unknown: look before you "
-    "send it again."
+    "The change was made, but too few replicas of the store have confirmed it. Whether it will stand is unknown: look "
+    "before you send it again."
 )
 UNKNOWN_OUTCOME = "The store did not answer in time. Whether the change was made is unknown: look before you send it again."
 
@@ -255,10 +256,14 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
     errors.IdempotencyKeyReused: lambda _: problem(
         "idempotency-key-reused",
         "Another registration was sent with this Idempotency-Key. Nothing was done.",
-        faults=(Fault(field=None, code="idempotency_key_reused", detail="This is not what the key's first request asked for."),),
+        faults=(
+            Fault(field=None, code="idempotency_key_reused", detail="This is not what the key's first request asked for."),
+        ),
     ),
     errors.HashingOverloaded: _later("overloaded", "Too many passwords are waiting to be checked. Nothing was done."),
-    errors.StoreUnavailable: _later("store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."),
+    errors.StoreUnavailable: _later(
+        "store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."
+    ),
     errors.OutcomeUnknown: _later("store-unavailable", UNKNOWN_OUTCOME),
     errors.NotReplicated: _later("store-unavailable", NOT_REPLICATED),
     errors.AddressUndecided: _later(
@@ -270,6 +275,7 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
 }
 """For every error that a use case can raise, the problem that a client gets. A test proves that none is missing."""
 
+
 def for_error(error: AccountsError) -> Problem:
     """Return the problem that an error of the core is to a client."""
     return TABLE[type(error)](error)
@@ -279,7 +285,7 @@ def for_http_exception(error: web.HTTPException) -> Problem:
     """Return the problem that aiohttp's own errors are to a client."""
     slug = _BY_STATUS.get(error.status)
     if slug is None:
-        slug = "internal-error" if error.status >= 500 else "malformed-request"
+        slug = "internal-error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "malformed-request"
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return problem(slug, TYPES[slug].explanation, headers=headers)
 

@@ -1,12 +1,13 @@
 """What lies below the application: connections, and answers that no handler sees.
 
-aiohttp's protocol answers what its parser refuses by itself, lets a first request take as long as it likes to arrive, and waits
-for a slow reader for ever. Its class is public, its way to a server is not configurable, so the few things to change are changed
-here, in subclasses, and tests hold aiohttp's newer versions to them.
+aiohttp's protocol answers what its parser refuses by itself, lets a first request take as long as it likes to arrive, and
+waits for a slow reader for ever. Its class is public, its way to a server is not configurable, so the few things to change are
+changed here, in subclasses, and tests hold aiohttp's newer versions to them.
 """
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
@@ -119,13 +120,13 @@ class Connection(web.RequestHandler):
         request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 (it quotes what the client sent)
+        message: str | None = None,  # not shown: it quotes what the client sent
     ) -> web.StreamResponse:
         """Answer what the parser or the application could not: in the form of every other answer, and without detail."""
         # What the parser refused has no headers to look for an id in.
         known_id = request.get(REQUEST_ID) or str(uuid4())
         request[REQUEST_ID] = known_id
-        if status >= 500 and not isinstance(exc, ConnectionError):  # whose client is gone, which is no fault of ours
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, ConnectionError):  # whose client is gone
             logger.error("request %s failed outside of the application", known_id, exc_info=exc)
         if request.writer.output_size > 0:
             message = "a part of another answer was sent already"
@@ -138,7 +139,8 @@ class Connection(web.RequestHandler):
         """Return how much of the last request's body is to come; less than 0 if more than the request may have come.
 
         The parser does not say whether it holds the beginning of another request, so it is worked out from what arrived. Where
-        that does not go, the answer is less than 0, which costs an honest client no more than an early end of its idle connection.
+        that does not go, the answer is less than 0, which costs an honest client no more than an early end of its idle
+        connection.
         """
         if new == 0:
             left = self._body_left - len(data)
@@ -188,7 +190,7 @@ class Connection(web.RequestHandler):
 
 
 def _fault(status: int) -> Problem:
-    if status >= 500:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem("internal-error", "The service failed to answer.")
     return problem("malformed-request", "This is not an HTTP request that the service can read.")
 

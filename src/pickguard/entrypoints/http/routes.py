@@ -48,9 +48,7 @@ async def register(request: web.Request) -> web.Response:
         ).faults
 
     body = structure(await read_json(request), RegistrationBody, examine)
-    user = await services.registration.register(
-        name=body.name, email=body.email, password=body.password, idempotency_key=key
-    )
+    user = await services.registration.register(name=body.name, email=body.email, password=body.password, idempotency_key=key)
     return _json(render_user(user), status=201, headers={hdrs.LOCATION: ME})
 
 
@@ -62,9 +60,7 @@ async def log_in(request: web.Request) -> web.Response:
         return services.fields.log_in_faults(email=sound.get("email"), password=sound.get("password"))
 
     body = structure(await read_json(request), LogInBody, examine)
-    logged_in = await services.authentication.log_in(
-        email=body.email, password=body.password, client=client_of(request)
-    )
+    logged_in = await services.authentication.log_in(email=body.email, password=body.password, client=client_of(request))
     return _json(render_log_in(logged_in, services.session_rules), status=201)
 
 

@@ -96,9 +96,7 @@ def _shape_faults(error: ClassValidationError) -> list[Fault]:
     for other in others:
         if not isinstance(other, ForbiddenExtraKeysError):  # pragma: no cover (cattrs raises nothing else here)
             raise other
-        faults += [
-            Fault(field=name, code="unknown_field", detail="There is no such member.") for name in other.extra_fields
-        ]
+        faults += [Fault(field=name, code="unknown_field", detail="There is no such member.") for name in other.extra_fields]
     return sorted(faults, key=lambda fault: fault.field or "")
 
 

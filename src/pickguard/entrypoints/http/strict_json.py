@@ -1,8 +1,8 @@
 """JSON as RFC 8259 has it, and no more than that.
 
 The standard library's parser does the work, with its extensions closed: it would take the last of two equal keys, NaN and
-Infinity, and any depth. A parser that refuses lone surrogates in strings, as orjson does, is no choice here: such a string is JSON,
-and which field may not hold it is for the field's own rule to say.
+Infinity, and any depth. A parser that refuses lone surrogates in strings, as orjson does, is no choice here: such a string is
+JSON, and which field may not hold it is for the field's own rule to say.
 """
 
 import json
@@ -52,12 +52,12 @@ def parse(data: bytes) -> Any:
 def _check_depth(text: str) -> None:
     depth = 0
     for match in _TOKENS.finditer(text):
-        token = match[0]
-        if token in "[{":
+        sign = match[0]
+        if sign in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise JsonError(f"the body is nested more than {MAX_DEPTH} levels deep")
-        elif token in "]}":
+        elif sign in "]}":
             depth -= 1
 
 
