@@ -403,6 +403,42 @@ async def test_a_write_that_failed_is_not_sent_again_and_no_event(
     assert events.names()[2:] == []
 
 
+async def test_an_address_that_was_taken_after_the_session_was_revoked_is_no_reason(
+    wired: Services, accounts: WatchedAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A repository may look at the address before it compares versions. At no moment was the session good and the address taken.
+    token = await registered_token(wired)
+    save = accounts.save
+
+    async def late(*_: object, **__: object) -> None:
+        monkeypatch.setattr(accounts, "save", save)
+        await wired.sessions.log_out(token)
+        await wired.registration.register(name="Grace", email="grace@example.com", password=GOOD_PASSWORD)
+        raise AddressTaken
+
+    monkeypatch.setattr(accounts, "save", late)
+    with pytest.raises(InvalidToken):
+        await wired.profiles.change(token, email="grace@example.com", current_password=GOOD_PASSWORD)
+
+
+async def test_an_address_that_is_taken_while_another_change_is_made_is_refused_all_the_same(
+    wired: Services, accounts: WatchedAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await registered_token(wired)
+    save = accounts.save
+
+    async def late(*_: object, **__: object) -> None:
+        monkeypatch.setattr(accounts, "save", save)
+        await wired.profiles.change(token, name="Countess")
+        await wired.registration.register(name="Grace", email="grace@example.com", password=GOOD_PASSWORD)
+        raise AddressTaken
+
+    monkeypatch.setattr(accounts, "save", late)
+    with pytest.raises(AddressTaken):
+        await wired.profiles.change(token, email="grace@example.com", current_password=GOOD_PASSWORD)
+    assert (await wired.authentication.authenticate(token)).user.name.value == "Countess"
+
+
 async def test_concurrent_changes_of_one_user_are_all_made(services: Services) -> None:
     token = await registered_token(services)
     await asyncio.gather(

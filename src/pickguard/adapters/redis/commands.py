@@ -99,7 +99,7 @@ class Commands:
             try:
                 return await self.once(SHRINK, key, *args)
             except ResponseError as error:
-                if "ompil" not in str(error):  # what every server says of a script that it cannot read
+                if "near '#'" not in str(error):  # what Lua says of a line that it does not know
                     raise
                 self._knows_flags = False
         return await self.once(SAVE, key, *args)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import attrs
 
 from pickguard.domain.model.accounts import Account, Transition
-from pickguard.domain.model.errors import Conflict, Contended, InvalidToken
+from pickguard.domain.model.errors import AddressTaken, Conflict, Contended, InvalidToken
 from pickguard.domain.model.events import Event
 from pickguard.domain.model.identifiers import UserId
 from pickguard.ports.accounts import OPERATION_ID_BYTES, AccountRepository, Snapshot
@@ -62,6 +62,17 @@ class AccountChanges:
                     await self._accounts.save(snapshot, transition.account, operation=self.new_operation())
                 except Conflict:
                     snapshot = None
+                    continue
+                except AddressTaken:
+                    # The address was looked at after the account was read. The decision and this refusal are of one moment
+                    # only if the account has not changed in between: its session may have been revoked before the address
+                    # was anybody's.
+                    present = await self._accounts.get(user_id)
+                    if present is not None and present.version == snapshot.version:
+                        raise
+                    if present is None:
+                        raise InvalidToken from None
+                    snapshot = present
                     continue
             self.publish(*transition.events)
             return transition.account
