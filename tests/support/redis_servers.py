@@ -160,6 +160,8 @@ class Server:
             if first:
                 self.port = free_port()
                 self._write_configuration()
+            if not self.running:
+                self._forget()  # one that has ended by itself leaves its guard
             self._spawn()
             try:
                 await self._until_ready()

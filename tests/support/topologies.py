@@ -7,14 +7,14 @@ those of every server; what is written in `options` replaces what stands here.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tests.support.redis_servers import Server
 
@@ -143,13 +143,17 @@ class Replicated(_Topology):
 
 async def until_in_sync(master: Server, replicas: int) -> None:
     """Wait until as many replicas have confirmed all that a master has by now, and it knows that it has them."""
+    async with master.client() as client:
+        # Outside of a Cluster this is replicated as writes are, and leaves no key. WAIT asks for what replicas say each second.
+        await client.publish("tests", "")
+        await client.wait(replicas, 200)
+    # A replica that is still loading has confirmed 0.
+    wanted = max(1, int((await info(master, "replication"))["master_repl_offset"]))
 
     async def in_sync() -> bool:
-        async with master.client() as client:
-            # Replicated as writes are, and leaves no key. WAIT waits for what its own connection has done.
-            await client.publish("tests", "")
-            confirmed = await client.wait(replicas, 200)
         said = await info(master, "replication")
+        there = [said[f"slave{number}"] for number in range(said["connected_slaves"])]
+        confirmed = sum(each["state"] == "online" and each["offset"] >= wanted for each in there)
         return confirmed >= replicas and int(said.get("min_slaves_good_slaves", replicas)) >= replicas
 
     await until(in_sync, f"{replicas} replicas in sync with {master}")
@@ -208,8 +212,12 @@ class Sentinels(_Topology):
         return await self.master()
 
     async def _port_according_to(self, sentinel: Server) -> int:
-        _, port = await ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return int(port)
+        # GET-MASTER-ADDR-BY-NAME names the new one earlier, when clients that ask as redis-py does are told of the old one.
+        return int((await self._about_master(sentinel))[b"port"])
+
+    async def _about_master(self, sentinel: Server) -> dict[bytes, bytes]:
+        flat = await ask(sentinel, "SENTINEL", "MASTER", SERVICE)
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
     async def _start(self) -> None:
         below = Replicated(
@@ -241,11 +249,11 @@ class Sentinels(_Topology):
             password=self._sentinel_password,
         )
         self.sentinels.append(await self._stack.enter_async_context(sentinel))
-        await ask(sentinel, "SENTINEL", "DEBUG", *(part for pair in _SENTINEL_PERIODS.items() for part in pair))
+        with suppress(ResponseError):  # Redis 6.2 has no such command, and takes its time
+            await ask(sentinel, "SENTINEL", "DEBUG", *(part for pair in _SENTINEL_PERIODS.items() for part in pair))
 
     async def _knows_all(self, sentinel: Server) -> bool:
-        flat = await ask(sentinel, "SENTINEL", "MASTER", SERVICE)
-        said: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+        said = await self._about_master(sentinel)
         return int(said[b"num-other-sentinels"]) == 2 and int(said[b"num-slaves"]) == self._replicas
 
 

@@ -148,9 +148,7 @@ class RedisAccounts:
         ]
         key = account_key(self._prefix, after.user.id)
         try:
-            if written:
-                return int(await self._commands.once(scripts.SAVE, key, *args))
-            return int(await self._commands.shrinking(key, *args))
+            return int(await self._commands.once(scripts.SAVE, key, *args))
         except UnderReplicatedError as error:
             if error.answer == scripts.SAVED:
                 raise NotReplicated("too few replicas have confirmed a write") from error

@@ -21,7 +21,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pickguard.adapters.redis.scripts import SAVE, SHRINK, Script
+from pickguard.adapters.redis.scripts import Script
 from pickguard.domain.model.errors import StoreUnavailable
 
 FAILURES = (RedisError, OSError, asyncio.TimeoutError)
@@ -60,7 +60,6 @@ class Commands:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._knows_flags = True
 
     @property
     def wait_for_replicas(self) -> bool:
@@ -92,17 +91,6 @@ class Commands:
             return await self._run(script, key, *args)
         except StaleMasterError:
             return await self._run(script, key, *args)
-
-    async def shrinking(self, key: str, *args: Any) -> Any:
-        """Run the script that saves less than was there, once, and also where memory is full if the server has a way to."""
-        if self._knows_flags:
-            try:
-                return await self.once(SHRINK, key, *args)
-            except ResponseError as error:
-                if "near '#'" not in str(error):  # what Lua says of a line that it does not know
-                    raise
-                self._knows_flags = False
-        return await self.once(SAVE, key, *args)
 
     async def _run(self, script: Script, key: str, *args: Any) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Final, Self, cast
 
 import attrs
 import redis.asyncio as redis
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -47,6 +49,9 @@ from pickguard.domain.model.errors import StoreUnavailable
 
 WAIT_TIMEOUT: Final = timedelta(milliseconds=500)
 """How long a write waits for its replicas, unless told otherwise."""
+
+LOOK_AGAIN: Final = timedelta(seconds=1)
+"""How old the sentinels' word on who is the master may be."""
 
 _BUSY_PAUSE = 0.002
 _ASKING: ContextVar[bool] = ContextVar("_ASKING", default=False)
@@ -156,12 +161,16 @@ class _Companions(AbstractConnection):
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
         packed_for = self._asked, self._waits  # in a Cluster, a command is packed before its connection is made
+        asking = _ASKING.get()
+        _ASKING.set(False)  # it is for the command, not for what makes the connection
         try:
             await super().connect_check_health(*args, **options)
         except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             raise NotSentError(str(error)) from error
+        finally:
+            _ASKING.set(asking)
         self._asked, self._waits = packed_for
 
     def pack_command(self, *args: Any) -> list[bytes]:
@@ -179,6 +188,15 @@ class _Companions(AbstractConnection):
             self._waits = True
             packed = [*packed, *super().pack_command("WAIT", self.wait.replicas, self.wait.milliseconds)]
         return packed
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **options)
+        except AttributeError as error:
+            if self.is_connected:
+                raise
+            # In a Cluster, redis-py closes connections to a node that failed, some of them while others begin to use them.
+            raise RedisConnectionError("the connection was closed while a command was sent") from error
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         asked, waits = self._asked, self._waits
@@ -234,7 +252,66 @@ class _Pool(redis.BlockingConnectionPool):
 
 
 class _SentinelPool(SentinelConnectionPool, _Pool):
-    """The same, to the master that the sentinels name at the time of each connection."""
+    """The same, to the master that the sentinels name.
+
+    A master that was replaced and does not know it yet goes on answering what it is asked, with what was true before. So the
+    sentinels are asked again when the last look is older than `LOOK_AGAIN`, and whoever needs a connection waits for that.
+    Where they did not answer the last time, nobody waits: they may be down, which must not stop a service whose master is not.
+    """
+
+    def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
+        super().__init__(service_name, sentinel_manager, **options)  # type: ignore[no-untyped-call]
+        self._looked_at = -math.inf
+        self._look: asyncio.Task[None] | None = None
+        self._knows = True
+
+    async def get_connection(self, command_name: object = None, *keys: object, **options: object) -> Connection:  # noqa: ARG002
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at > LOOK_AGAIN.total_seconds():
+            if self._look is None or self._look.done():
+                self._look = asyncio.create_task(self._look_for_master())
+            if self._knows:
+                await asyncio.shield(self._look)
+        return await super().get_connection()
+
+    async def _look_for_master(self) -> None:
+        try:
+            await self.get_master_address()  # type: ignore[no-untyped-call]
+        except FAILURES:
+            self._knows = False
+        else:
+            self._knows = True
+        self._looked_at = asyncio.get_running_loop().time()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
+        await super().aclose()
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back. One that was in use when the master changed still goes to the old one."""
+        if isinstance(connection, Connection) and self.master_address != (connection.host, connection.port):
+            await connection.disconnect()
+        await super().release(connection)
+
+
+class _Sentinels(Sentinel):
+    """redis-py's Sentinels, of which none is forgotten when several tasks ask at once."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return where the master is, as the first says that knows; ask that one first the next time."""
+        for sentinel in tuple(self.sentinels):
+            try:
+                masters = await sentinel.sentinel_masters()
+            except (RedisConnectionError, RedisTimeoutError):
+                continue
+            state = cast("dict[str, dict[str, Any]]", masters).get(service_name)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels.sort(key=lambda each: each is not sentinel)
+                return state["ip"], state["port"]
+        raise MasterNotFoundError(f"no sentinel knows a master of {service_name!r} that is up")
 
 
 def _no_retries() -> Retry:
@@ -262,7 +339,7 @@ class _ServerClient(StoreClient):
             base = SentinelManagedSSLConnection if location.tls else SentinelManagedConnection
             self._sentinel = self._open_sentinels(connect_timeout)
             pool["connection_class"] = _taught(base, wait)
-            opened: redis.ConnectionPool = _SentinelPool(location.service, self._sentinel, **pool)  # type: ignore[no-untyped-call]
+            opened: redis.ConnectionPool = _SentinelPool(location.service, self._sentinel, **pool)
         elif location.topology is Topology.SOCKET:
             pool["connection_class"] = _taught(UnixDomainSocketConnection, wait)
             opened = _Pool(path=location.path, **pool)
@@ -284,7 +361,7 @@ class _ServerClient(StoreClient):
             "socket_timeout": patience,
             "ssl": self.location.tls,
         }
-        return Sentinel(self.location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        return _Sentinels(self.location.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return await self._client.execute_command(*args, **options)  # type: ignore[no-untyped-call]
@@ -368,6 +445,20 @@ class _ServerClient(StoreClient):
             stack.push_async_callback(self._client.aclose)
 
 
+class _FirstIsKey(AsyncCommandsParser):
+    """Where the key stands in a command: right after its name, in every one that is sent here.
+
+    redis-py would ask a node for a table of all commands, and one node only, which may be the one that is down.
+    """
+
+    async def initialize(self, node: object = None) -> None:
+        """Nothing has to be asked."""
+
+    async def get_keys(self, *args: Any) -> tuple[str, ...]:
+        """Return the key of a command."""
+        return (args[1],)
+
+
 class _Cluster(RedisCluster):
     """redis-py's client of a cluster, without what lets one command's failure reach others."""
 
@@ -375,6 +466,15 @@ class _Cluster(RedisCluster):
     def knows_its_nodes(self) -> bool:
         """Whether the next command needs no look at the cluster's layout first."""
         return not self._initialize
+
+    @property
+    def has_a_layout(self) -> bool:
+        """Whether there is a layout to go by, be it old."""
+        return bool(self.nodes_manager.slots_cache)
+
+    def trust_layout(self, *, yes: bool) -> None:
+        """Say whether commands may go by the layout that is there."""
+        self._initialize = not yes
 
     def get_node(self, host: str | None = None, port: int | None = None, node_name: str | None = None) -> ClusterNode | None:
         """Return a node; one that is not known yet, to which a slot is on its way, is got to know."""
@@ -390,7 +490,7 @@ class _Cluster(RedisCluster):
 
         redis-py calls this itself whenever it doubts the layout, and would close every connection, those in use included.
         """
-        self._initialize = True
+        self.trust_layout(yes=False)
 
     async def close_all(self) -> None:
         """Close all connections."""
@@ -418,14 +518,21 @@ class _ClusterClient(StoreClient):
             ssl=location.tls,
             **options,
         )
+        self._cluster.commands_parser = _FirstIsKey()
         kind = _taught(SSLConnection if location.tls else Connection, wait)
         self._cluster.connection_kwargs["connection_class"] = kind
         for node in self._cluster.startup_nodes:
             node.connection_class = cast("type[Connection]", kind)
+            # They are asked one after the other, for the layout only.
+            node.connection_kwargs["socket_timeout"] = self._patience / len(location.hosts)
+            node.connection_kwargs["socket_connect_timeout"] = self._patience / len(location.hosts)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if not self._cluster.knows_its_nodes:
-            await self._look()
+            if self._cluster.has_a_layout:
+                self._look_again()
+            else:
+                await self._look()
         give_up_at = asyncio.get_running_loop().time() + self._patience
         while True:
             try:
@@ -458,6 +565,17 @@ class _ClusterClient(StoreClient):
             await asyncio.gather(self._looking, return_exceptions=True)
         await self._cluster.close_all()
 
+    def _look_again(self) -> None:
+        """Learn the layout anew, while commands go on by the old one: one silent node must not stop those to the others."""
+        self._cluster.trust_layout(yes=True)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._cluster.nodes_manager.initialize())
+            self._looking.add_done_callback(self._looked_again)
+
+    def _looked_again(self, task: asyncio.Task[object]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._cluster.trust_layout(yes=False)
+
     async def _look(self) -> None:
         """Learn the layout. All who need it wait for one look, and who gives up does not end it for the others."""
         if self._looking is None or self._looking.done():
@@ -489,8 +607,8 @@ async def check_connection(client: StoreClient) -> None:
     except (AuthenticationError, AuthorizationError) as error:
         raise StoreUnavailable("the store refuses the user or the password that it was given") from error
     except ResponseError as error:
-        if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            raise StoreUnavailable("the store asks for a user or a password") from error
+        if isinstance(error, NoPermissionError):
+            raise StoreUnavailable("the store lets this user in and allows it nothing, not even PING") from error
         raise StoreUnavailable(f"the store refuses a PING: {str(error).partition(' ')[0]}") from error
     except FAILURES as error:
         raise StoreUnavailable(f"the store cannot be reached: {reason(error)}") from error

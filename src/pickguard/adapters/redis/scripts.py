@@ -105,6 +105,8 @@ LATE: Final = 2
 
 # KEYS: account. ARGV: expected version (0: none yet), operation, its length times how many to remember, time of the claim that
 # this relies on or '', greatest age of that claim in ms, how many values of fields follow, fields and values, fields to drop.
+# Fields are dropped first: a script is refused for want of memory at its first write only, and HDEL needs none. So sessions can
+# be ended where memory is full.
 SAVE = Script(
     _NOW
     + """
@@ -118,17 +120,13 @@ if ARGV[4] ~= '' and now - tonumber(ARGV[4]) > tonumber(ARGV[5]) then
 end
 local operations = string.sub(ARGV[2] .. (held[2] or ''), 1, tonumber(ARGV[3]))
 local last = 6 + tonumber(ARGV[6])
-redis.call('HSET', KEYS[1], 'v', string.format('%.0f', version + 1), 'o', operations, unpack(ARGV, 7, last))
 if #ARGV > last then
   redis.call('HDEL', KEYS[1], unpack(ARGV, last + 1))
 end
+redis.call('HSET', KEYS[1], 'v', string.format('%.0f', version + 1), 'o', operations, unpack(ARGV, 7, last))
 return 1
 """
 )
-
-# The same, for a save that only drops fields: it may run where memory is full, since a log-out must always be possible. Servers
-# before Redis 7 do not know this line and refuse the script.
-SHRINK = Script("#!lua flags=allow-oom\n" + SAVE.source)
 
 # KEYS: account. ARGV: expected version. Answers like SAVE.
 REMOVE = Script(

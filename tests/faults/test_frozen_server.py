@@ -1,0 +1,44 @@
+"""The server of the store stopped for seconds: it keeps its connections, takes in commands, and carries them out much later."""
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.faults.workload import Load, processes
+from tests.support.engines import PROGRAMS
+from tests.support.redis_servers import Server
+from tests.support.tally import UNAVAILABLE, UNKNOWN, Tally, engine_of
+
+FREEZES = 2
+LIMIT_SECONDS = 3.0
+"""The contract's: with the store frozen every call ends within it."""
+
+
+@pytest.mark.parametrize("engine", PROGRAMS)
+async def test_every_call_ends_in_time_while_the_server_is_frozen_and_says_what_came_of_it(
+    engine: str, tmp_path: Path, tally: Tally, random: Random, rounds: int
+) -> None:
+    tally.fault = "server frozen (SIGSTOP)"
+    async with (
+        Server(tmp_path / "server", program=PROGRAMS[engine]) as server,
+        processes(server.url, 2) as use_cases,
+    ):
+        for _ in range(rounds):
+            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
+            async with load.running():
+                for _ in range(FREEZES):
+                    await load.until_acknowledged(random.randrange(20, 300))
+                    without_answer = tally.counts[UNAVAILABLE] + tally.counts[UNKNOWN]
+                    server.freeze()
+                    tally.count("freezes")
+                    await asyncio.sleep(random.uniform(1.2, 3.0))
+                    server.thaw()
+                    assert tally.counts[UNAVAILABLE] + tally.counts[UNKNOWN] > without_answer
+            async with server.client() as raw:
+                await load.audit(raw)
+                tally.engine = await engine_of(raw)
+                await raw.flushall()
+    assert tally.slowest < LIMIT_SECONDS
+    tally.assert_clean()
