@@ -13,6 +13,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
@@ -26,6 +28,7 @@ RESTART_SECONDS: Final = 1.0
 """The least time between two starts of a server that keeps ending."""
 
 _SOCKET = "engine.sock"
+_LOCK = "pickguard.lock"
 _LONGEST_SOCKET_PATH = 100  # a little less than the least that systems take (104 bytes on macOS, 108 on Linux)
 _GUARD = 'read -r _; kill -TERM "$0" 2>/dev/null; sleep 2; kill -KILL "$0" 2>/dev/null'
 
@@ -83,9 +86,7 @@ class Engine:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._link is not None:
-            shutil.rmtree(self._link.parent, ignore_errors=True)
-            self._link = None
+        self._unlink()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -99,6 +100,15 @@ class Engine:
         self._start(self._program or _packaged_program())
         return True
 
+    @contextmanager
+    def named_socket(self) -> Generator[None]:
+        """See to it that the server's socket can be named, however long the path of the data directory is."""
+        self._link = _short_link(self._data_dir.resolve())
+        try:
+            yield
+        finally:
+            self._unlink()
+
     def leave_to_parent(self) -> None:
         """In a forked child: let go of what would keep the server alive when the parent is gone."""
         if self._guard is not None and self._guard.stdin is not None:
@@ -107,10 +117,15 @@ class Engine:
             os.close(self._lock)
         self._guard = self._process = self._lock = self._link = None
 
+    def _unlink(self) -> None:
+        if self._link is not None:
+            shutil.rmtree(self._link.parent, ignore_errors=True)
+            self._link = None
+
     def _lock_data_dir(self) -> None:
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(self._data_dir / "pickguard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EngineError(f"the data directory {self._data_dir} cannot be used: {error.strerror}") from error
         give_up_at = time.monotonic() + LOCK_SECONDS
@@ -193,6 +208,25 @@ class Engine:
             if self._guard.stdin is not None:
                 self._guard.stdin.close()
             self._guard = None
+
+
+@contextmanager
+def visit_engine(data_dir: Path, *, program: Path | None = None) -> Generator[str]:
+    """Yield the URL of the server on a data directory: the one that runs there, else one that is started and ended here.
+
+    Raises `EngineError`, also where no server has ever run there.
+    """
+    if not (data_dir / _LOCK).is_file():
+        raise EngineError(
+            f"there is no embedded store in {data_dir}; name its directory with --data-dir, or a store with --store"
+        )
+    running = Engine(data_dir)
+    with running.named_socket():
+        if _answers(running.socket_path):
+            yield running.url
+            return
+    with Engine(data_dir, program=program) as started:
+        yield started.url
 
 
 def _packaged_program() -> Path:

@@ -1,7 +1,8 @@
 """The composition root: the one place that knows which adapter stands behind which port."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
 
@@ -11,6 +12,7 @@ from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.domain.model.credentials import PasswordRules
+from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
@@ -20,6 +22,7 @@ from pickguard.domain.services.registration import Registration
 from pickguard.domain.services.sessions import Sessions
 from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.checkup import Checkup
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
@@ -27,6 +30,7 @@ from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
+logger = logging.getLogger("pickguard.store")
 
 __all__ = ["Argon2Hasher", "Argon2Parameters", "MemoryAccounts", "Services", "build_services", "open_services", "open_store"]
 
@@ -63,9 +67,7 @@ def build_services(
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
     session_rules = session_rules or SessionRules()
-    fields = FieldExaminer(
-        rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords()
-    )
+    fields = FieldExaminer(rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords())
     changes = AccountChanges(accounts=accounts, events=events or LoggedEvents(), secrets=secrets)
     authentication = Authentication(
         accounts=accounts,
@@ -122,13 +124,11 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     if location is None:
         yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts())
         return
-    # Imported here so that a program on the in-memory adapter needs no redis-py.
-    try:
+    with _redis_py():
         from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
         from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+        from pickguard.adapters.redis.durability import confirm_durability  # noqa: PLC0415
         from pickguard.adapters.redis.receipts import RedisReceipts  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"the package {error.name} is not installed: a store in Redis needs pickguard[redis]") from error
 
     try:
         client = open_client(
@@ -143,7 +143,59 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
         raise SettingsError(f"the store {settings.shown_store} makes no sense: {error}") from error
     async with client:
         await check_connection(client)
+        await confirm_durability(
+            client, strict=settings.strict_durability, wait_replicas=settings.wait_replicas, warn=logger.warning
+        )
         yield Store(accounts=RedisAccounts(client), receipts=RedisReceipts(client))
+
+
+@contextmanager
+def find_store(settings: Settings) -> Generator[Settings]:
+    """Yield the settings with a store that can be opened: in place of the embedded one, the server on its data directory.
+
+    That is the one of the service that runs there, or else one that runs for the time being. Raises `StoreUnavailable`.
+    """
+    if settings.store != EMBEDDED:
+        yield settings
+        return
+    from pickguard.adapters.engine import EngineError, visit_engine  # noqa: PLC0415 (for POSIX only, unlike the rest)
+
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(visit_engine(settings.data_dir, program=settings.engine))
+        except EngineError as error:
+            raise StoreUnavailable(str(error)) from error
+        yield attrs.evolve(settings, store=url, engine=None)
+
+
+@asynccontextmanager
+async def open_checkup(settings: Settings) -> AsyncGenerator[Checkup]:
+    """Open the store that the settings name in order to examine it. Raises `StoreUnavailable` where it cannot be reached."""
+    location = settings.store_location()
+    if location is None:
+        raise SettingsError("--store memory: belongs to one process, and nobody else can look at it")
+    with _redis_py():
+        from pickguard.adapters.redis.accounts import DEFAULT_PREFIX  # noqa: PLC0415
+        from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+        from pickguard.adapters.redis.inspection import RedisCheckup  # noqa: PLC0415
+
+    async with open_client(
+        location,
+        connections=settings.store_connections,
+        connect_timeout=settings.store_connect_timeout,
+        command_timeout=settings.store_timeout,
+    ) as client:
+        await check_connection(client)
+        yield RedisCheckup(client, prefix=DEFAULT_PREFIX, wait_replicas=settings.wait_replicas)
+
+
+@contextmanager
+def _redis_py() -> Generator[None]:
+    """Imports inside of functions, so that a program on the in-memory adapter needs no redis-py, may fail here."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the package {error.name} is not installed: a store in Redis needs pickguard[redis]") from error
 
 
 @asynccontextmanager

@@ -15,6 +15,21 @@ from pickguard.entrypoints.settings import Option, Settings, SettingsError, opti
 FAILED = 1
 MISUSED = 2
 
+STORE_SETTINGS = (
+    "store",
+    "store_password_file",
+    "sentinel_password_file",
+    "store_ca",
+    "wait_replicas",
+    "strict_durability",
+    "data_dir",
+    "engine",
+    "store_connections",
+    "store_connect_timeout",
+    "store_timeout",
+)
+"""The settings of a service that `doctor` has, too."""
+
 
 def main() -> NoReturn:
     """Run the command line; what is wrong is said in one line, with a status that is not zero."""
@@ -35,11 +50,16 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for each in reversed(list(options())):
-        if not each.in_environment_only:
-            command = _click_option(each)(command)
-    return command
+def _settings_options(*only: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option for each setting, or for those that are named."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for each in reversed(list(options())):
+            if not each.in_environment_only and (not only or each.name in only):
+                command = _click_option(each)(command)
+        return command
+
+    return add
 
 
 def _click_option(each: Option) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -64,7 +84,7 @@ def cli() -> None:
 
 
 @cli.command("serve")
-@_settings_options
+@_settings_options()
 def serve_command(**given: str | None) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C.
 
@@ -85,6 +105,35 @@ def serve_command(**given: str | None) -> None:
         _fail(str(error), FAILED)
     except KeyboardInterrupt:  # before the service was ready; nothing was acknowledged yet
         sys.exit(130)
+
+
+@cli.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+@click.option("--repair", is_flag=True, help="Mend what can be mended without a guess: restore lost claims, release orphans.")
+@click.option("--no-scan", is_flag=True, help="Look at the servers only, and at no key.")
+@_settings_options(*STORE_SETTINGS)
+def doctor_command(*, as_json: bool, repair: bool, no_scan: bool, **given: str | None) -> None:
+    """Examine the store: does it keep what it acknowledges, and is all that it holds whole?
+
+    It can run beside the service. Status 0: all is well, or there are warnings only; 1: the store could not be examined;
+    3: something is wrong with it, warnings of durability included with --strict-durability.
+    """
+    if repair and no_scan:
+        _fail("--repair and --no-scan exclude each other: what is to be mended has to be looked for", MISUSED)
+    try:
+        settings = Settings.load(given, os.environ)
+    except SettingsError as error:
+        _fail(str(error), MISUSED)
+    try:
+        from pickguard.entrypoints.doctor import DoctorError, examine  # noqa: PLC0415 (rich, for this command only)
+    except ModuleNotFoundError as error:
+        _fail(f"the package {error.name} is not installed: install pickguard[server]", FAILED)
+    try:
+        sys.exit(examine(settings, as_json=as_json, scan=not no_scan, repair=repair))
+    except SettingsError as error:
+        _fail(str(error), MISUSED)
+    except DoctorError as error:
+        _fail(str(error), FAILED)
 
 
 def _set_up_logging(settings: Settings) -> None:
