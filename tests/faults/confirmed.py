@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from pickguard.adapters.redis.accounts import RedisAccounts
-from pickguard.adapters.redis.connection import StoreClient, open_client
+from pickguard.adapters.redis.clients import StoreClient
+from pickguard.adapters.redis.connection import open_client
 from tests.faults.use_cases import UseCases
 from tests.faults.workload import in_process
 from tests.support.fakes import cheap_hasher

@@ -20,8 +20,8 @@ from random import Random
 import pytest
 
 from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.commands import FAILURES
-from pickguard.adapters.redis.connection import StoreClient
 from pickguard.domain.model.errors import StoreUnavailable, Unavailable
 from pickguard.ports.accounts import Snapshot
 from tests.faults.confirmed import confirmed_processes, connect

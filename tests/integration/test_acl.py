@@ -16,7 +16,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 from pickguard import StoreUnavailable
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
-from pickguard.adapters.redis.connection import StoreClient, open_client
+from pickguard.adapters.redis.clients import StoreClient
+from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.durability import examine
 from pickguard.adapters.redis.inspection import inspect
 from pickguard.adapters.redis.location import Location

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pickguard.adapters.redis.accounts import RedisAccounts
-from pickguard.adapters.redis.connection import StoreClient, check_connection, open_client
+from pickguard.adapters.redis.clients import StoreClient
+from pickguard.adapters.redis.connection import check_connection, open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import AddressTaken, Conflict, NotReplicated, StoreUnavailable
 from pickguard.entrypoints.tls import development_certificate

@@ -20,7 +20,8 @@ from pickguard import AccountsError, StoreUnavailable
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import LEASE
-from pickguard.adapters.redis.connection import Node, StoreClient, open_client
+from pickguard.adapters.redis.clients import Node, StoreClient
+from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.encoding import account_key, claim_key, encode_account
 from pickguard.adapters.redis.inspection import LISTED, inspect
 from pickguard.adapters.redis.location import Location

@@ -10,7 +10,8 @@ from typing import TypeVar
 import pytest
 
 from pickguard.adapters.redis.accounts import RedisAccounts
-from pickguard.adapters.redis.connection import StoreClient, check_connection, open_client
+from pickguard.adapters.redis.clients import StoreClient
+from pickguard.adapters.redis.connection import check_connection, open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.receipts import Receipts

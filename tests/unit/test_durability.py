@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from pickguard import StoreUnavailable
 from pickguard.adapters.redis.claims import DEADLINE, LEASE
-from pickguard.adapters.redis.connection import Node, StoreClient
+from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.durability import (
     CLOCK_DANGER,
     SentinelFacts,

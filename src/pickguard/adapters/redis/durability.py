@@ -13,8 +13,9 @@ import attrs
 from redis.exceptions import NoPermissionError, ResponseError
 
 from pickguard.adapters.redis.claims import DEADLINE, LEASE
+from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.commands import FAILURES, Client, unavailable
-from pickguard.adapters.redis.connection import Node, StoreClient, reason
+from pickguard.adapters.redis.connection import reason
 from pickguard.adapters.redis.location import Topology
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.checkup import Finding, Verdict

@@ -39,8 +39,8 @@ import attrs
 from redis.exceptions import NoPermissionError, ResponseError
 
 from pickguard.adapters.redis.claims import LEASE, PATIENCE, Claim
+from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.commands import FAILURES, Commands, unavailable
-from pickguard.adapters.redis.connection import Node, StoreClient
 from pickguard.adapters.redis.durability import examine
 from pickguard.adapters.redis.encoding import (
     CREDENTIAL,

@@ -1,0 +1,81 @@
+"""The master that sentinels name, and connections to it."""
+
+import asyncio
+import math
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from redis.asyncio.connection import AbstractConnection, Connection
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pickguard.adapters.redis.commands import FAILURES
+from pickguard.adapters.redis.wire import Pool
+
+LOOK_AGAIN: Final = timedelta(seconds=1)
+"""How old the sentinels' word on who is the master may be."""
+
+
+class SentinelPool(SentinelConnectionPool, Pool):
+    """The same, to the master that the sentinels name.
+
+    A master that was replaced and does not know it yet goes on answering what it is asked, with what was true before. So the
+    sentinels are asked again when the last look is older than `LOOK_AGAIN`, and whoever needs a connection waits for that.
+    Where they did not answer the last time, nobody waits: they may be down, which must not stop a service whose master is not.
+    """
+
+    def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
+        super().__init__(service_name, sentinel_manager, **options)  # type: ignore[no-untyped-call]
+        self._looked_at = -math.inf
+        self._look: asyncio.Task[None] | None = None
+        self._knows = True
+
+    async def get_connection(self, command_name: object = None, *keys: object, **options: object) -> Connection:  # noqa: ARG002
+        """Return a connection to the master that the sentinels name."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at > LOOK_AGAIN.total_seconds():
+            if self._look is None or self._look.done():
+                self._look = asyncio.create_task(self._look_for_master())
+            if self._knows:
+                await asyncio.shield(self._look)
+        return await super().get_connection()
+
+    async def _look_for_master(self) -> None:
+        try:
+            await self.get_master_address()  # type: ignore[no-untyped-call]
+        except FAILURES:
+            self._knows = False
+        else:
+            self._knows = True
+        self._looked_at = asyncio.get_running_loop().time()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
+        await super().aclose()
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back. One that was in use when the master changed still goes to the old one."""
+        if isinstance(connection, Connection) and self.master_address != (connection.host, connection.port):
+            await connection.disconnect()
+        await super().release(connection)
+
+
+class Sentinels(Sentinel):
+    """redis-py's Sentinels, of which none is forgotten when several tasks ask at once."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return where the master is, as the first says that knows; ask that one first the next time."""
+        for sentinel in tuple(self.sentinels):
+            try:
+                masters = await sentinel.sentinel_masters()
+            except (RedisConnectionError, RedisTimeoutError):
+                continue
+            state = cast("dict[str, dict[str, Any]]", masters).get(service_name)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels.sort(key=lambda each: each is not sentinel)
+                return state["ip"], state["port"]
+        raise MasterNotFoundError(f"no sentinel knows a master of {service_name!r} that is up")
