@@ -11,10 +11,10 @@ from uuid import uuid4
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from pickguard.domain.model.errors import AccountsError
+from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
 from pickguard.entrypoints.http.explanations import explain
-from pickguard.entrypoints.http.keys import DEADLINE, REQUEST_ID, SERVICES, SETTINGS
+from pickguard.entrypoints.http.keys import DEADLINE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
     Problem,
@@ -24,6 +24,7 @@ from pickguard.entrypoints.http.problems import (
     problem,
     respond,
 )
+from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, refuse_ambiguity
 from pickguard.entrypoints.http.routes import ROUTES
 from pickguard.entrypoints.settings import Settings
@@ -48,6 +49,7 @@ def create_app(
     """
     app = web.Application(middlewares=[_answer_in_form], client_max_size=MAX_BODY_BYTES)
     app[SETTINGS] = settings
+    app[REFUSALS] = Refusals()
 
     async def open_and_close(app: web.Application) -> AsyncGenerator[None]:
         async with services(settings) as opened:
@@ -84,6 +86,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await handler(request)
     except AccountsError as error:
         found = for_error(error)
+        if isinstance(error, Unavailable):
+            request.app[REFUSALS].note(str(error))
     except ProblemError as error:
         found = error.problem
     except web.HTTPException as error:

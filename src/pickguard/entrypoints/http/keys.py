@@ -5,9 +5,11 @@ import asyncio
 from aiohttp import web
 
 from pickguard.entrypoints.bootstrap import Services
+from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
+REFUSALS = web.AppKey("refusals", Refusals)
 SERVICES = web.AppKey("services", Services)
 REQUEST_ID = web.RequestKey("request_id", str)
 DEADLINE = web.RequestKey("deadline", asyncio.Timeout)
