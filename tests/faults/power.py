@@ -43,6 +43,7 @@ class Power:
     def cut(self, server: Server, keep: Callable[[int], int] = lambda _: 0) -> Loss:
         """Cut the power. Of so many unsynced bytes at a file's end as many stay as `keep` says."""
         server.kill()
+        assert self._synced(), "the server has synced nothing: does it run with the power's env?"
         unsynced, left = 0, 0
         for path, size in self._unsynced(server):
             kept = keep(size)
@@ -57,7 +58,6 @@ class Power:
 
     def _unsynced(self, server: Server) -> Iterator[tuple[Path, int]]:
         synced = self._synced()
-        assert synced, "the server has synced nothing: does it run with the power's env?"
         for path in server.directory.rglob("*"):
             if path.is_file() and path.suffix not in {".log", ".conf"}:
                 about = path.stat()
@@ -65,7 +65,9 @@ class Power:
 
     def _synced(self) -> dict[tuple[int, int], int]:
         """Return how much of each file was synced; its last line counts."""
-        found = {}
+        found: dict[tuple[int, int], int] = {}
+        if not self._journal.exists():  # nothing was synced so far
+            return found
         for line in self._journal.read_text().splitlines():
             device, inode, size = map(int, line.split())
             found[device, inode] = size

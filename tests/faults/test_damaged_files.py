@@ -28,7 +28,7 @@ async def with_log(engine: str, directory: Path, tally: Tally, random: Random) -
             await load.audit(raw)
             tally.engine = await engine_of(raw)
         await server.stop()
-        (log,) = server.directory.glob("appendonlydir/*.incr.aof")
+        (log,) = [*server.directory.glob("appendonlydir/*.incr.aof"), *server.directory.glob("appendonly.aof")]
         yield server, log
 
 

@@ -30,6 +30,26 @@ def test_a_server_that_never_answers_is_given_up_and_killed(data_dir: Path, monk
         pass
 
 
+LOADING = """
+import socket, sys, time
+ready_at = time.monotonic() + 1.5
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[sys.argv.index("--unixsocket") + 1])
+    listener.listen()
+    while True:
+        with listener.accept()[0] as connection:
+            connection.recv(16)
+            is_ready = time.monotonic() > ready_at
+            connection.sendall(b"+PONG\\r\\n" if is_ready else b"-LOADING Valkey is loading the dataset in memory\\r\\n")
+"""
+
+
+def test_a_server_that_says_that_it_reads_its_data_is_waited_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 0.5)
+    with Engine(data_dir, program=script(data_dir.with_name("loading"), LOADING)):
+        pass
+
+
 def test_a_server_that_ends_at_once_is_quoted(data_dir: Path) -> None:
     talking = script(
         data_dir.with_name("talking"),

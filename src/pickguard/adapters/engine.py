@@ -20,7 +20,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 START_SECONDS: Final = 60.0
-"""How long a server may read its data before it is given up; a gigabyte of it takes some ten seconds."""
+"""How long a server may be silent before it is given up. One that says that it reads its data is waited for."""
 STOP_SECONDS: Final = 2.5
 LOCK_SECONDS: Final = 5.0
 """How long to wait for what a killed service left behind to end; its guard takes two seconds at most."""
@@ -185,7 +185,9 @@ class Engine:
     def _wait_until_ready(self) -> None:
         assert self._process is not None  # noqa: S101 (started before it is waited for)
         give_up_at = time.monotonic() + START_SECONDS
-        while not _answers(self.socket_path):
+        while not (answer := _ping(self.socket_path)).startswith(b"+PONG"):
+            if answer.startswith(b"-LOADING"):  # it says itself that it goes on
+                give_up_at = time.monotonic() + START_SECONDS
             if self._process.poll() is not None:
                 raise EngineError(f"the embedded store ended at once{self._last_words()}")
             if time.monotonic() > give_up_at:
@@ -222,7 +224,7 @@ def visit_engine(data_dir: Path, *, program: Path | None = None) -> Generator[st
         )
     running = Engine(data_dir)
     with running.named_socket():
-        if _answers(running.socket_path):
+        if _ping(running.socket_path).startswith(b"+PONG"):
             yield running.url
             return
     with Engine(data_dir, program=program) as started:
@@ -251,15 +253,16 @@ def _short_link(directory: Path) -> Path | None:
     return link
 
 
-def _answers(path: Path) -> bool:
+def _ping(path: Path) -> bytes:
+    """Return what a server says to a PING; nothing where it says nothing."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
             probe.sendall(b"PING\r\n")
-            return probe.recv(16).startswith(b"+PONG")
+            return probe.recv(16)
         except OSError:
-            return False
+            return b""
 
 
 def _owner(lock: int) -> int | None:
