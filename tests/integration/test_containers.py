@@ -268,7 +268,11 @@ def test_the_composition_is_the_api_and_a_redis_that_keeps_what_it_acknowledges(
     assert api["ports"] == ["9443:9443"]
     assert "ports" not in redis
     assert api["depends_on"] == {"redis": {"condition": "service_healthy"}}
-    assert api["environment"] == {"PICKGUARD_STORE": f"redis://:{PASSWORD}@redis:6379/0"}
+    assert api["environment"] == {
+        "PICKGUARD_STORE": "redis://redis:6379/0",
+        "PICKGUARD_STORE_PASSWORD": PASSWORD,
+        "PICKGUARD_STRICT_DURABILITY": "on",
+    }
     program, *arguments = redis["command"]
     assert program == "redis-server"
     assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == {
@@ -378,12 +382,12 @@ with socket.create_connection(("127.0.0.1", {port})) as server:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_two_containers_work_together(tmp_path: Path, name: str) -> None:
     program = PROGRAMS[name] or _packaged_program()
-    store = read_composition()["services"]["api"]["environment"]["PICKGUARD_STORE"]
-    environment = {**image_environment(), "PICKGUARD_DATA_DIR": str(tmp_path / "api"), "PICKGUARD_PORT": "0"}
+    composed = read_composition()["services"]["api"]["environment"]
+    environment = {**image_environment(), **composed, "PICKGUARD_DATA_DIR": str(tmp_path / "api"), "PICKGUARD_PORT": "0"}
     with redis_of_the_composition(program, tmp_path / "redis") as port:
         assert redis_health(port, tmp_path / "cli")
         assert not redis_health(port, tmp_path / "cli", password="another")
-        environment["PICKGUARD_STORE"] = store.replace("redis:6379", f"127.0.0.1:{port}")
+        environment["PICKGUARD_STORE"] = composed["PICKGUARD_STORE"].replace("redis:6379", f"127.0.0.1:{port}")
         with serving(image_command(), environment, tmp_path / "run") as served:
             assert PASSWORD not in served.announcement
             environment["PICKGUARD_PORT"] = str(served.port)
@@ -392,10 +396,10 @@ def test_the_two_containers_work_together(tmp_path: Path, name: str) -> None:
 
 
 def test_the_image_is_unhealthy_without_its_store(tmp_path: Path) -> None:
-    store = read_composition()["services"]["api"]["environment"]["PICKGUARD_STORE"]
-    environment = {**image_environment(), "PICKGUARD_DATA_DIR": str(tmp_path / "api"), "PICKGUARD_PORT": "0"}
+    composed = read_composition()["services"]["api"]["environment"]
+    environment = {**image_environment(), **composed, "PICKGUARD_DATA_DIR": str(tmp_path / "api"), "PICKGUARD_PORT": "0"}
     with ExitStack() as api:
         with redis_of_the_composition(_packaged_program(), tmp_path / "redis") as port:
-            environment["PICKGUARD_STORE"] = store.replace("redis:6379", f"127.0.0.1:{port}")
+            environment["PICKGUARD_STORE"] = composed["PICKGUARD_STORE"].replace("redis:6379", f"127.0.0.1:{port}")
             served = api.enter_context(serving(image_command(), environment, tmp_path / "run"))
         assert not is_healthy({**environment, "PICKGUARD_PORT": str(served.port)})

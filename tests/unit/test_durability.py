@@ -76,7 +76,7 @@ def not_well(*servers: ServerFacts, **more: Any) -> dict[str, tuple[Verdict, boo
         ([IN_CLUSTER, attrs.evolve(IN_CLUSTER, name="three:6379")], Topology.CLUSTER),
         ([attrs.evolve(GOOD, engine="redis", version=(6, 2))], Topology.SERVER),
         ([attrs.evolve(GOOD, engine="redis", version=(99, 0, 0))], Topology.SERVER),
-        ([attrs.evolve(GOOD, engine="valkey", version=(7, 2, 5))], Topology.SERVER),
+        ([attrs.evolve(GOOD, engine="valkey", version=(8, 0, 0))], Topology.SERVER),
         ([attrs.evolve(GOOD, memory_limit=2_000_000)], Topology.SERVER),
     ],
 )

@@ -20,7 +20,7 @@ from pickguard.adapters.redis.location import Topology
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.checkup import Finding, Verdict
 
-OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2), "valkey": (7, 2)}
+OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2), "valkey": (8, 0)}
 """The oldest supported version of each engine."""
 
 CLOCK_WARNING: Final = timedelta(seconds=1)
