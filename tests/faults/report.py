@@ -3,40 +3,59 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from tests.support.tally import ACKNOWLEDGED, RIGHTLY_REFUSED, UNAVAILABLE, UNKNOWN, VIOLATIONS
+from tests.support.tally import (
+    ACKNOWLEDGED,
+    BROKEN,
+    FALSE_REFUSAL,
+    FALSE_SUCCESS,
+    IMPOSSIBLE,
+    LOST,
+    RIGHTLY_REFUSED,
+    UNAVAILABLE,
+    UNKNOWN,
+    VIOLATIONS,
+)
 
 _OPERATIONS: Final = (ACKNOWLEDGED, RIGHTLY_REFUSED, UNAVAILABLE, UNKNOWN)
+_HEADS: Final = ("Fault", "How often", "Acknowledged", "Answered 503", "Outcome unknown", "Slowest call")
+_JUDGED: Final = {
+    "Acknowledged and lost": (LOST,),
+    "Half done": (BROKEN, IMPOSSIBLE),
+    "Answered falsely": (FALSE_REFUSAL, FALSE_SUCCESS),
+}
+_NOT_EVENTS: Final = {*_OPERATIONS, *VIOLATIONS, "accounts checked", "claims left without account"}
 
 
 def tables(lines: Iterable[str]) -> str:
-    """Return tables in Markdown: what was done, what came of it, and what unsafe settings lose. Equal faults are added up."""
-    rows: dict[tuple[str, str], _Row] = {}
+    """Return tables in Markdown: what was done and what came of it, then the same of settings that are not safe.
+
+    Equal faults are added up, over the engines as well, which are named at the end.
+    """
+    rows: dict[str, _Row] = {}
+    engines = set()
     for line in lines:
         each: Mapping[str, Any] = json.loads(line)
-        row = rows.setdefault((each["fault"], each["engine"]), _Row(may_lose=each["may_lose"]))
+        row = rows.setdefault(each["fault"], _Row(may_lose=each["may_lose"]))
         row.counts.update(each["counts"])
         row.slowest = max(row.slowest, each["slowest"])
-    done: list[tuple[str, ...]] = []
-    kept: list[tuple[str, ...]] = []
-    unsafe: list[tuple[str, ...]] = []
-    for subject, row in sorted(rows.items()):
-        found = (*subject, *(_number(row.counts[kind]) for kind in VIOLATIONS))
-        (unsafe if row.may_lose else kept).append(found)
-        operations = (_number(row.counts[kind]) for kind in _OPERATIONS)
-        done.append((*subject, _events(row.counts), *operations, f"{row.slowest:.2f} s"))
-    total = sum((row.counts for row in rows.values() if not row.may_lose), Counter[str]())
-    kept.append(("**all**", "", *(f"**{_number(total[kind])}**" for kind in VIOLATIONS)))
-    heads = ("Fault", "Engine", *map(_heading, VIOLATIONS))
+        engines.add(each["engine"])
+    safe = {fault: row for fault, row in sorted(rows.items()) if not row.may_lose}
+    unsafe = {fault: row for fault, row in sorted(rows.items()) if row.may_lose}
+    total = _Row(may_lose=False)
+    for row in safe.values():
+        total.counts.update(row.counts)
+        total.slowest = max(total.slowest, row.slowest)
+    accounts = f"{_number(total.counts['accounts checked'])} accounts looked at, key by key"
     parts = [
-        _table(("Fault", "Engine", "How often", *map(_heading, _OPERATIONS), "Slowest call"), done, numbers_from=3),
-        _table(heads, kept, numbers_from=2),
-        _table(heads, unsafe, numbers_from=2) if unsafe else (),
+        [*_table([_shown(fault, row) for fault, row in safe.items()]), _line(["**all**", accounts, *_shown("", total)[2:]])],
+        _table([_shown(fault, row) for fault, row in unsafe.items()]) if unsafe else [],
+        [f"Engines: {', '.join(sorted(engines))}."],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -48,25 +67,33 @@ class _Row:
     slowest: float = 0.0
 
 
+def _shown(fault: str, row: _Row) -> list[str]:
+    operations = (_number(row.counts[kind]) for kind in (ACKNOWLEDGED, UNAVAILABLE, UNKNOWN))
+    judged = (_number(sum(row.counts[kind] for kind in kinds)) for kinds in _JUDGED.values())
+    return [fault, _events(row.counts), *operations, f"{row.slowest:.2f} s" if row.slowest else "", *judged]
+
+
 def _events(counts: Counter[str]) -> str:
-    """Return the counts that only some faults have: how often the fault happened, and what was looked at."""
-    others = sorted((what, count) for what, count in counts.items() if what not in {*_OPERATIONS, *VIOLATIONS} and count)
-    return ", ".join(f"{_number(count)} {what}" for what, count in others)
-
-
-def _heading(kind: str) -> str:
-    return kind.removeprefix("operations ").capitalize()
+    """Return the counts that only some faults have: how often the fault happened. Those that are equal have one number."""
+    alike: dict[int, list[str]] = {}
+    for what, count in sorted(counts.items()):
+        if what not in _NOT_EVENTS and count:
+            alike.setdefault(count, []).append(what)
+    return "; ".join(f"{_number(count)} {', '.join(names)}" for count, names in alike.items())
 
 
 def _number(count: int) -> str:
     return f"{count:,}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield f"| {' | '.join('---' if place < numbers_from else '---:' for place in range(len(heads)))} |"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    heads = [*_HEADS, *_JUDGED]
+    rule = ["---" if place < len(("Fault", "How often")) else "---:" for place in range(len(heads))]
+    return [_line(heads), _line(rule), *map(_line, rows)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class Store:
 
 EVENTS: Final = {"server killed": "kills", "server frozen": "freezes", "service killed": "kills"}
 
-IN_PROCESS: Final = {"nothing": 40, "server killed": 6, "server frozen": 5, "replies dropped": 6}
+IN_PROCESS: Final = {"no fault": 40, "server killed": 6, "server frozen": 5, "replies dropped": 6}
 """Which faults there are, and how many histories a round has of each."""
 
 
@@ -141,7 +141,7 @@ IN_PROCESS: Final = {"nothing": 40, "server killed": 6, "server frozen": 5, "rep
 async def test_what_two_processes_answer_fits_one_order(
     fault: str, tmp_path: Path, tally: Tally, random: Random, rounds: int
 ) -> None:
-    tally.fault = f"linearizability: {fault}"
+    tally.fault = f"one order: {fault}"
     # Frozen for longer than a write and the look for what became of it may take.
     patience = timedelta(seconds=0.2) if fault == "server frozen" else PATIENT
     async with (
@@ -161,12 +161,12 @@ async def test_what_two_processes_answer_fits_one_order(
                 after=random.randrange(4, 40),
             )
             tally.count(EVENTS.get(fault, ""), fault in EVENTS)
-            judge(recorder, tally, lossy=fault != "nothing")
+            judge(recorder, tally, lossy=fault != "no fault")
         async with store.server.client() as raw:
             tally.engine = await engine_of(raw)
         tally.count("replies dropped", store.proxy.dropped)
     tally.assert_clean()
-    if fault == "nothing":
+    if fault == "no fault":
         # An answer that is not understood would be called unknown, and would hide what it says.
         assert (tally.counts[UNKNOWN], tally.counts[UNAVAILABLE]) == (0, 0)
     else:
@@ -179,14 +179,14 @@ async def test_a_server_that_forgets_what_it_has_acknowledged_is_found_out(tmp_p
         assert [verdict.outcome for verdict in recorder.check(lossy=True)] == ["violation"]
 
 
-OVER_HTTP: Final = {"nothing": 2, "server killed": 2, "server frozen": 1, "replies dropped": 2, "service killed": 2}
+OVER_HTTP: Final = {"no fault": 2, "server killed": 2, "server frozen": 1, "replies dropped": 2, "service killed": 2}
 
 
 @pytest.mark.parametrize("fault", OVER_HTTP)
 async def test_what_two_services_answer_fits_one_order(
     fault: str, tmp_path: Path, tally: Tally, random: Random, rounds: int
 ) -> None:
-    tally.fault = f"linearizability over HTTP: {fault}"
+    tally.fault = f"one order, over HTTP: {fault}"
     async with Store.running(tmp_path) as store, AsyncExitStack() as stack:
         args = ("--no-tls", "--store", store.url)
         lasting = await stack.enter_async_context(serving(tmp_path / "lasting", *args))
@@ -211,12 +211,12 @@ async def test_what_two_services_answer_fits_one_order(
                     after=random.randrange(4, 25),
                 )
             tally.count(EVENTS.get(fault, ""), fault in EVENTS)
-            judge(recorder, tally, lossy=fault != "nothing")
+            judge(recorder, tally, lossy=fault != "no fault")
         async with store.server.client() as raw:
             tally.engine = await engine_of(raw)
         tally.count("replies dropped", store.proxy.dropped)
     tally.assert_clean()
-    if fault != "nothing":
+    if fault != "no fault":
         assert tally.counts[UNKNOWN] + tally.counts[UNAVAILABLE] + store.proxy.dropped > 0
 
 

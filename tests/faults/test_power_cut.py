@@ -62,7 +62,11 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(
 async def test_a_power_cut_takes_what_was_acknowledged_where_it_is_synced_every_second(
     engine: str, tmp_path: Path, tally: Tally, random: Random
 ) -> None:
-    """It is also the proof that these cuts bite. What is left is a state that once was: no invariant breaks."""
+    """It is also the proof that these cuts bite.
+
+    What is left is a state that once was; and who had claimed an address before the cut may save an account after it, without
+    the claim. So this setting loses more than a second: it is not for a system of record.
+    """
     tally.fault = "power cut, appendfsync everysec"
     tally.may_lose = True
     power = Power(tmp_path / "power")
@@ -81,7 +85,6 @@ async def test_a_power_cut_takes_what_was_acknowledged_where_it_is_synced_every_
             await load.audit(raw)
             tally.engine = await engine_of(raw)
     assert tally.counts[LOST] > 0
-    assert tally.counts[BROKEN] == 0, tally.details
 
 
 async def test_a_log_that_ends_within_a_command_is_read_up_to_there(
