@@ -22,6 +22,7 @@ import pytest
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.commands import FAILURES
+from pickguard.adapters.redis.sentinels import LOOK_AGAIN
 from pickguard.domain.model.errors import StoreUnavailable, Unavailable
 from pickguard.ports.accounts import Snapshot
 from tests.faults.confirmed import confirmed_processes, connect
@@ -227,6 +228,26 @@ async def test_a_connection_to_a_master_that_was_replaced_is_used_no_more(engine
         snapshot = await accounts.get(before.account.user.id)
         assert snapshot is not None
         assert snapshot.account.user.name.value == "Countess"
+
+
+@on_one_engine
+@pytest.mark.parametrize("silence", ["kill", "freeze"])
+async def test_a_service_goes_on_while_no_sentinel_answers(engine: str, silence: str, tmp_path: Path) -> None:
+    async with (
+        asyncio.timeout(LIMIT_SECONDS),
+        Sentinels(tmp_path, program=PROGRAMS[engine]) as store,
+        connect(store.url, wait_replicas=0) as client,
+    ):
+        accounts = RedisAccounts(client)
+        before = await with_ada(accounts)
+        master = await store.master()
+        for each in store.sentinels:
+            getattr(each, silence)()
+        await ask(master, "CLIENT", "KILL", "TYPE", "normal")
+        for _ in range(3):  # more connections than there were, and again when the sentinels' word is old
+            found = await asyncio.gather(*(accounts.get(before.account.user.id) for _ in range(32)), return_exceptions=True)
+            await asyncio.sleep(LOOK_AGAIN.total_seconds() / 2)
+        assert found == [before] * 32
 
 
 @on_one_engine

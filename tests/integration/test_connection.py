@@ -11,6 +11,7 @@ from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.connection import check_connection, open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import AddressTaken, Conflict, NotReplicated, StoreUnavailable
+from pickguard.domain.model.idempotency import Receipt, Refused
 from pickguard.entrypoints.tls import development_certificate
 from tests.contracts.receipts import FINGERPRINT, a_request
 from tests.support.accounts import NOW, an_account, at_address, operation, renamed
@@ -66,7 +67,14 @@ async def test_a_write_that_no_replica_confirms_is_not_acknowledged(replicated: 
         with pytest.raises(AddressTaken):
             await accounts.add(an_account("ada@example.com"), operation=operation())
         with pytest.raises(NotReplicated):
-            await RedisReceipts(client).open(a_request(), FINGERPRINT, NOW)
+            await accounts.confirm(after)
+        with pytest.raises(Conflict):
+            await accounts.confirm(before)
+        receipts = RedisReceipts(client)
+        with pytest.raises(StoreUnavailable):
+            await receipts.open(a_request(), FINGERPRINT, NOW)
+        with pytest.raises(StoreUnavailable):
+            await receipts.close(a_request(), Receipt(fingerprint=FINGERPRINT), Refused())
         with pytest.raises(NotReplicated):
             await accounts.remove(after, operation=operation())
         assert await accounts.get(before.account.user.id) is None

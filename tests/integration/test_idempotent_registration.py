@@ -1,14 +1,15 @@
 """A registration that names itself, sent again after each fault at each command: one account, and the same answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from fakeredis import FakeAsyncRedis
 
-from pickguard import AddressTaken, IdempotencyKeyReused, Services, Unavailable, User, build_services
+from pickguard import AddressTaken, AddressUndecided, IdempotencyKeyReused, Services, Unavailable, User, build_services
 from pickguard.adapters.argon2 import Argon2Hasher
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.commands import Client
@@ -94,6 +95,45 @@ async def test_the_receipt_outlives_the_account() -> None:
         assert await addresses_of(client) == 0
         again = await register(services, key="another")
         assert again.id != user.id
+
+
+class Overtaken:
+    """A client whose n-th command waits until something else is done."""
+
+    def __init__(self, client: Client, *, at: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._client = client
+        self._left = at
+        self._meanwhile = meanwhile
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            await self._meanwhile()
+        return await self._client.execute_command(*args, **options)
+
+
+async def test_a_try_that_is_overtaken_by_another_and_by_a_deletion_leaves_no_second_account() -> None:
+    clock = FakeClock()
+    async with cheap_hasher() as hasher:
+        async with a_server() as client:
+            counting = FaultyClient(client, at=0, fault="")
+            await register(services_on(counting, hasher, clock))
+        for at in range(1, counting.sent + 3):
+            async with a_server() as client:
+                other = services_on(client, hasher, clock)
+                first: list[User] = []
+
+                async def register_and_leave(other: Services = other, first: list[User] = first) -> None:
+                    with contextlib.suppress(AddressUndecided):  # where the slow one has claimed and not yet saved
+                        first.append(await register(other))
+                        token = (await other.authentication.log_in(email="ada@example.com", password=GOOD_PASSWORD)).token
+                        await other.profiles.delete(token.reveal())
+
+                user = await register(services_on(Overtaken(client, at=at, meanwhile=register_and_leave), hasher, clock))
+                assert first in ([], [user]), f"command {at}"
+                assert await addresses_of(client) == (0 if first else 1), f"command {at}"
+                await age_claims(client)
+                assert await broken_invariants(client) == [], f"command {at}"
 
 
 async def test_nothing_of_what_was_asked_can_be_read_in_the_store() -> None:

@@ -1,6 +1,7 @@
 """The account contract behind Sentinels and in a Cluster, with passwords: the same adapter, the same promises."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
+from pickguard.adapters.redis.cluster import ClusterClient
 from pickguard.adapters.redis.connection import check_connection, open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import StoreUnavailable
@@ -121,6 +123,20 @@ async def test_what_each_sentinel_says_is_said_where_there_is_no_master(sentinel
         with pytest.raises(StoreUnavailable, match=f"{host} refuses .* 127.0.0.1:1 cannot be reached") as refused:
             await check_connection(client)
     assert "geheim" not in str(refused.value)
+
+
+async def test_a_server_that_is_no_sentinel_does_not_hide_those_that_are(sentinels: Sentinels) -> None:
+    plain = sentinels.servers[0].address
+    async with opened(sentinels.url.replace("@", f"@{plain},")) as client:
+        await check_connection(client)
+
+
+async def test_no_connection_stays_open_where_the_layout_was_in_doubt(cluster: Cluster) -> None:
+    async with opened(cluster.url) as client:
+        await asyncio.gather(*(client.execute_command("GET", f"pg:{number}") for number in range(32)))
+        assert isinstance(client, ClusterClient)
+        client._cluster.trust_layout(yes=False)
+    gc.collect()  # what was left open would be a warning, which is an error
 
 
 async def test_one_server_named_as_a_cluster_is_said_so(sentinels: Sentinels) -> None:

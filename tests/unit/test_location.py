@@ -81,6 +81,8 @@ def test_users_and_passwords(rest: str) -> None:
         "redis+sentinel://h,i:/s/one",
         "redis+sentinel://h,u:p@i/s",
         "redis+cluster://h/1",
+        "redis+sentinel://u:1/p@h/s",
+        "unix://:p/p@/run/s",
         "redis+cluster://h?db=0",
         "redis+cluster://h?sentinel_password=p",
     ],

@@ -1,5 +1,7 @@
 """Settings: every one can be given in two ways, and what makes no sense is told in one line that names it."""
 
+import os
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "store_password_file": (__file__, Path(__file__)),
     "sentinel_password": ("geheim", "geheim"),
     "sentinel_password_file": (__file__, Path(__file__)),
-    "store_ca": ("ca.pem", Path("ca.pem")),
+    "store_ca": (__file__, Path(__file__)),
     "wait_replicas": ("1", 1),
     "wait_timeout": ("250ms", timedelta(milliseconds=250)),
     "strict_durability": ("on", True),
@@ -81,7 +83,7 @@ def refusal(given_: dict[str, str | None] | None = None, /, **environment: str) 
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert list(GIVEN) == NAMES == [field.name for field in attrs.fields(Settings)]
+    assert list(GIVEN) == NAMES == [field.name for field in attrs.fields(Settings) if field.init]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -298,10 +300,33 @@ def test_a_file_without_a_password_is_refused(content: bytes | None, said: str, 
 
 
 def test_the_certificates_that_vouch_for_a_store_are_given_in_either_way() -> None:
-    for settings in (load(store="rediss://localhost?ssl_ca_certs=ca.pem"), load(store="rediss://localhost", store_ca="ca.pem")):
+    for settings in (
+        load(store=f"rediss://localhost?ssl_ca_certs={__file__}"),
+        load(store="rediss://localhost", store_ca=__file__),
+    ):
         location = settings.store_location()
         assert location is not None
-        assert location.ca == "ca.pem"
+        assert location.ca == __file__
+    for message in (
+        refusal(store="rediss://localhost?ssl_ca_certs=/no/such.pem"),
+        refusal(store="rediss://localhost", store_ca="/no/such.pem"),
+        refusal(store="rediss://localhost?ssl_certfile=/no/such.pem"),
+    ):
+        assert "/no/such.pem cannot be read" in message
+
+
+def test_a_password_is_read_from_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text("geheim\n"))
+    writer.start()
+    settings = load(store="redis://localhost", store_password_file=str(pipe))
+    writer.join()
+    for _ in range(2):
+        location = settings.store_location()
+        assert location is not None
+        assert location.password == "geheim"
+    assert "geheim" not in repr(settings)
 
 
 # What must stay secret
@@ -321,6 +346,9 @@ WITH_PASSWORD = [
     "redis+sentinel://192.0.2.1,user:geheim@192.0.2.2/accounts",
     "rediss+cluster://user:geheim@192.0.2.1:6379,192.0.2.2:6379",
     "rediss+cluster://192.0.2.1:6379,192.0.2.2:6379?password=geheim",
+    "redis+sentinel://user:123/geheim@192.0.2.1:26379/accounts",
+    "redis://user:123/geheim@192.0.2.1:6379",
+    "unix://:p/geheim@/run/redis.sock",
 ]
 
 

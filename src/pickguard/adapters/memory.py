@@ -62,6 +62,10 @@ class MemoryAccounts:
         del self._snapshots[before.account.user.id]
         del self._owners[before.account.user.email.key]
 
+    async def confirm(self, snapshot: Snapshot) -> None:
+        """See `AccountRepository.confirm`."""
+        self._confirm(snapshot)
+
     async def check_writable(self) -> None:
         """See `AccountRepository.check_writable`."""
 

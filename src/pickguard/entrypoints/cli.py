@@ -21,6 +21,7 @@ STORE_SETTINGS = (
     "sentinel_password_file",
     "store_ca",
     "wait_replicas",
+    "wait_timeout",
     "strict_durability",
     "data_dir",
     "engine",

@@ -271,6 +271,7 @@ class Settings:
     )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least level of what is logged.", "LEVEL")
     access_log: bool = _setting(False, read_switch, "Log a line for each request.")
+    _location: Location | None = attrs.field(init=False, default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -286,7 +287,8 @@ class Settings:
             raise SettingsError("--wait-replicas needs a --store that has replicas")
         if self.wait_replicas and self.wait_timeout >= self.store_timeout:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
-        self.store_location()
+        # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
+        object.__setattr__(self, "_location", self._find_location())
 
     @classmethod
     def load(cls, given: Mapping[str, str | None], environment: Mapping[str, str]) -> Self:
@@ -310,10 +312,10 @@ class Settings:
         return cls(**values)
 
     def store_location(self) -> Location | None:
-        """Return where the store is and how to be let in; None where it is not a store of its own.
+        """Return where the store is and how to be let in; None where it is not a store of its own."""
+        return self._location
 
-        Raises `SettingsError` where the settings contradict each other or a file cannot be read.
-        """
+    def _find_location(self) -> Location | None:
         if self.store in {EMBEDDED, "memory:"}:
             location, behind_sentinels, by_tls = None, False, False
         else:
@@ -329,6 +331,14 @@ class Settings:
             )
         if location is None:
             return None
+        for flag, path in (
+            (option("store_ca").flag, self.store_ca),
+            ("ssl_ca_certs", location.ca),
+            ("ssl_certfile", location.certificate),
+            ("ssl_keyfile", location.key),
+        ):
+            if path is not None:
+                _check_readable(flag, Path(path))
         ca = str(self.store_ca) if self.store_ca else location.ca
         return attrs.evolve(location, password=password, sentinel_password=sentinel_password, ca=ca)
 
@@ -370,6 +380,8 @@ class Settings:
 def options() -> Iterator[Option]:
     """Return how each setting is given, in the order of their declaration."""
     for field in attrs.fields(Settings):
+        if not field.init:
+            continue
         yield Option(
             name=field.name,
             read=field.metadata["read"],
@@ -378,6 +390,13 @@ def options() -> Iterator[Option]:
             secret=not field.repr,
             in_environment_only=field.metadata["in_environment_only"],
         )
+
+
+def _check_readable(flag: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise SettingsError(f"{flag}: {path} cannot be read: {error.strerror}") from None
 
 
 def option(name: str) -> Option:

@@ -69,5 +69,12 @@ class AccountRepository(Protocol):
         Raises `Conflict` where the stored version is not that of `before` any more or the account is gone.
         """
 
+    async def confirm(self, snapshot: Snapshot) -> None:
+        """Return when what was read is kept as safely as what a write acknowledges: for an answer that rests on it alone.
+
+        A write that was made and not acknowledged can be read, and a repeat of it finds nothing left to do. May raise
+        `Conflict` where the stored version is another by now, and raises `NotReplicated` like a write.
+        """
+
     async def check_writable(self) -> None:
         """Return if a write would succeed now; `StoreUnavailable` if not."""

@@ -9,8 +9,8 @@ from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt
 class Receipts(Protocol):
     """Remembers requests for `RECEIPT_LIFETIME` from their first sight.
 
-    Every method raises `StoreUnavailable`, and the writing ones `NotReplicated`, and may be called again after any of them:
-    each has the same effect twice.
+    Every method raises `StoreUnavailable`, and `close` `NotReplicated`, and may be called again after either: each has the
+    same effect twice.
     """
 
     async def read(self, request: KeyDigest, now: datetime) -> Receipt | None:

@@ -93,6 +93,20 @@ class RedisAccounts:
         if superfluous is not None and superfluous.user_id == user_id:
             await self._claims.release(address, superfluous)
 
+    async def confirm(self, snapshot: Snapshot) -> None:
+        """See `AccountRepository.confirm`. What one server has acknowledged is on its disk; it asks only for replicas."""
+        if not self._commands.wait_for_replicas:
+            return
+        key = account_key(self._prefix, snapshot.account.user.id)
+        try:
+            outcome = int(await self._commands.repeatable(scripts.CONFIRM, key, snapshot.version))
+        except UnderReplicatedError as error:
+            if error.answer == scripts.SAVED:
+                raise NotReplicated("too few replicas have confirmed what was there already") from error
+            outcome = int(error.answer)
+        if outcome == scripts.CONFLICT:
+            raise Conflict
+
     async def check_writable(self) -> None:
         """See `AccountRepository.check_writable`: writes a key of its own, which goes by itself.
 

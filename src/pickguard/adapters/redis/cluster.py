@@ -73,7 +73,8 @@ class _Cluster(RedisCluster):
         self.trust_layout(yes=False)
 
     async def close_all(self) -> None:
-        """Close all connections."""
+        """Close all connections, also where the layout is in doubt, of which redis-py takes it that there are none."""
+        self.trust_layout(yes=True)
         await super().aclose()
 
 
@@ -178,7 +179,11 @@ class ClusterClient(StoreClient):
 
     async def _look_now(self) -> None:
         await self._cluster.aclose()
-        await self._look()
+        try:
+            await self._look()
+        except NotSentError:
+            if not self._cluster.has_a_layout:
+                raise  # an old layout is better than none: one silent node must not stop a start
 
 
 def _nodes(found: Sequence[ClusterNode]) -> tuple[Node, ...]:

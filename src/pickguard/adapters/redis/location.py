@@ -99,6 +99,9 @@ class Location:
             raise ValueError("the parameter db is a number")
         topology = _TOPOLOGIES.get(scheme.rpartition("+")[2], Topology.SERVER)
         hosts, service, path_database = _read_place(scheme, topology, parts)
+        if "@" in parts.path:
+            # Most likely it ends a password with a slash in it, which would be shown as a part of the path.
+            raise ValueError("in a path, a user or a password, write @ as %40, / as %2F and : as %3A")
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
         if "," in user:
             raise ValueError("the user and the password stand once in a URL, before the first host")

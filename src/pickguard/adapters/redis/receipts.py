@@ -7,8 +7,8 @@ from pickguard.adapters.redis.accounts import DEFAULT_PREFIX
 from pickguard.adapters.redis.commands import Client, Commands, UnderReplicatedError
 from pickguard.adapters.redis.encoding import decode_receipt, encode_receipt, receipt_key
 from pickguard.adapters.redis.scripts import CLOSE_RECEIPT, OPEN_RECEIPT, Script
-from pickguard.domain.model.errors import NotReplicated
-from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Answer, KeyDigest, Receipt
+from pickguard.domain.model.errors import NotReplicated, StoreUnavailable
+from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Answer, KeyDigest, Receipt, Refused
 
 _LIFETIME = str(RECEIPT_LIFETIME // timedelta(milliseconds=1))
 
@@ -28,13 +28,21 @@ class RedisReceipts:
     async def open(self, request: KeyDigest, fingerprint: str, now: datetime) -> Receipt:  # noqa: ARG002
         """See `Receipts.open`."""
         text = encode_receipt(Receipt(fingerprint=fingerprint))
-        return decode_receipt(await self._run(OPEN_RECEIPT, request, text, _LIFETIME))
+        try:
+            return decode_receipt(await self._run(OPEN_RECEIPT, request, text, _LIFETIME))
+        except NotReplicated as error:  # a receipt without an answer binds nobody
+            raise StoreUnavailable("too few replicas have confirmed that a request was seen") from error
 
     async def close(self, request: KeyDigest, opened: Receipt, answer: Answer) -> Answer:
         """See `Receipts.close`."""
         before = encode_receipt(opened)
         after = encode_receipt(Receipt(fingerprint=opened.fingerprint, answer=answer))
-        closed = decode_receipt(await self._run(CLOSE_RECEIPT, request, before, after))
+        try:
+            closed = decode_receipt(await self._run(CLOSE_RECEIPT, request, before, after))
+        except NotReplicated as error:
+            if isinstance(answer, Refused):  # no account was made, so a repeat has nothing to lose
+                raise StoreUnavailable("too few replicas have confirmed an answer") from error
+            raise
         return (closed.answer if closed.fingerprint == opened.fingerprint else None) or answer
 
     async def _run(self, script: Script, request: KeyDigest, *args: Any) -> bytes:

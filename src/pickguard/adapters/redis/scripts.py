@@ -128,6 +128,19 @@ return 1
 """
 )
 
+# KEYS: account. ARGV: expected version. Answers like SAVE. Writes what is there, because a WAIT after it counts from the last
+# write of its own connection; replicas that have this one have all that was before it.
+CONFIRM = Script(
+    """
+local version = redis.call('HGET', KEYS[1], 'v')
+if version ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'v', version)
+return 1
+"""
+)
+
 # KEYS: account. ARGV: expected version. Answers like SAVE.
 REMOVE = Script(
     """

@@ -7,8 +7,6 @@ from typing import Any, Final, cast
 
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pickguard.adapters.redis.commands import FAILURES
 from pickguard.adapters.redis.wire import Pool
@@ -17,12 +15,17 @@ LOOK_AGAIN: Final = timedelta(seconds=1)
 """How old the sentinels' word on who is the master may be."""
 
 
+class SilentError(MasterNotFoundError):
+    """No sentinel answers."""
+
+
 class SentinelPool(SentinelConnectionPool, Pool):
     """The same, to the master that the sentinels name.
 
     A master that was replaced and does not know it yet goes on answering what it is asked, with what was true before. So the
     sentinels are asked again when the last look is older than `LOOK_AGAIN`, and whoever needs a connection waits for that.
-    Where they did not answer the last time, nobody waits: they may be down, which must not stop a service whose master is not.
+    Where none of them answered the last time, nobody waits, and new connections go where the master was: they may be down,
+    which must not stop a service whose master is not.
     """
 
     def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
@@ -41,11 +44,24 @@ class SentinelPool(SentinelConnectionPool, Pool):
                 await asyncio.shield(self._look)
         return await super().get_connection()
 
+    async def get_master_address(self) -> tuple[str, int]:
+        """Return where a new connection goes: to the master of the last look, while no sentinel answers."""
+        if self.master_address is not None and not self._knows:
+            return cast("tuple[str, int]", self.master_address)
+        try:
+            return cast("tuple[str, int]", await super().get_master_address())  # type: ignore[no-untyped-call]
+        except SilentError:
+            if self.master_address is None:
+                raise
+            return cast("tuple[str, int]", self.master_address)
+
     async def _look_for_master(self) -> None:
         try:
-            await self.get_master_address()  # type: ignore[no-untyped-call]
-        except FAILURES:
+            await super().get_master_address()  # type: ignore[no-untyped-call]
+        except SilentError:
             self._knows = False
+        except FAILURES:  # they say that no master is up, and whoever needs a new connection hears it
+            self._knows = True
         else:
             self._knows = True
         self._looked_at = asyncio.get_running_loop().time()
@@ -60,7 +76,8 @@ class SentinelPool(SentinelConnectionPool, Pool):
     async def release(self, connection: AbstractConnection) -> None:
         """Take a connection back. One that was in use when the master changed still goes to the old one."""
         if isinstance(connection, Connection) and self.master_address != (connection.host, connection.port):
-            await connection.disconnect()
+            # Not here: who is cancelled while it disconnects would never give it back.
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
         await super().release(connection)
 
 
@@ -69,13 +86,16 @@ class Sentinels(Sentinel):
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return where the master is, as the first says that knows; ask that one first the next time."""
+        answered = False
         for sentinel in tuple(self.sentinels):
             try:
                 masters = await sentinel.sentinel_masters()
-            except (RedisConnectionError, RedisTimeoutError):
+            except FAILURES:
                 continue
+            answered = True
             state = cast("dict[str, dict[str, Any]]", masters).get(service_name)
             if state and self.check_master_state(state, service_name):
                 self.sentinels.sort(key=lambda each: each is not sentinel)
                 return state["ip"], state["port"]
-        raise MasterNotFoundError(f"no sentinel knows a master of {service_name!r} that is up")
+        kind = MasterNotFoundError if answered else SilentError
+        raise kind(f"no sentinel knows a master of {service_name!r} that is up")

@@ -74,10 +74,11 @@ class Companions(AbstractConnection):
         """Send what was packed."""
         try:
             await super().send_packed_command(*args, **options)
-        except AttributeError as error:
-            if self.is_connected:
+        except (AttributeError, RuntimeError) as error:
+            if isinstance(error, AttributeError) and self.is_connected:
                 raise
-            # In a Cluster, redis-py closes connections to a node that failed, some of them while others begin to use them.
+            # In a Cluster, redis-py closes connections to a node that failed, some of them while others begin to use them. Of a
+            # connection that is being closed, uvloop says RuntimeError.
             raise RedisConnectionError("the connection was closed while a command was sent") from error
 
     async def read_response(self, *args: Any, **options: Any) -> Any:

@@ -57,23 +57,24 @@ class AccountChanges:
             if snapshot is None:
                 raise InvalidToken
             transition = decide(snapshot.account)
-            if transition.account != snapshot.account:
-                try:
+            try:
+                if transition.account == snapshot.account:  # perhaps because this was sent, and not acknowledged, before
+                    await self._accounts.confirm(snapshot)
+                else:
                     await self._accounts.save(snapshot, transition.account, operation=self.new_operation())
-                except Conflict:
-                    snapshot = None
-                    continue
-                except AddressTaken:
-                    # The address was looked at after the account was read. The decision and this refusal are of one moment
-                    # only if the account has not changed in between: its session may have been revoked before the address
-                    # was anybody's.
-                    present = await self._accounts.get(user_id)
-                    if present is not None and present.version == snapshot.version:
-                        raise
-                    if present is None:
-                        raise InvalidToken from None
-                    snapshot = present
-                    continue
+            except Conflict:
+                snapshot = None
+                continue
+            except AddressTaken:
+                # The address was looked at after the account was read. The decision and this refusal are of one moment only if
+                # the account has not changed in between: its session may have been revoked before the address was anybody's.
+                present = await self._accounts.get(user_id)
+                if present is not None and present.version == snapshot.version:
+                    raise
+                if present is None:
+                    raise InvalidToken from None
+                snapshot = present
+                continue
             self.publish(*transition.events)
             return transition.account
         raise Contended("this account is being changed by too many requests at once")

@@ -1,15 +1,21 @@
 """Making an account."""
 
-from datetime import timedelta
-
 import attrs
 
 from pickguard.domain.model.accounts import register
-from pickguard.domain.model.errors import AddressTaken, IdempotencyKeyReused, OutcomeUnknown, StoreUnavailable
+from pickguard.domain.model.errors import (
+    AddressTaken,
+    Conflict,
+    Contended,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from pickguard.domain.model.events import UserDeleted
 from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered, key_digest, what_was_asked
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, UserId, uuid7
 from pickguard.domain.model.users import EmailAddress, PersonName, User
-from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.changes import ATTEMPTS, AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
@@ -43,9 +49,10 @@ class Registration:
         Raises `InvalidFields` with all faults, `AddressTaken`, and `Unavailable` in its kinds. However many register one
         address at once, in whatever spelling and on however many processes, one of them succeeds.
 
-        A request with an idempotency key may be repeated for 24 hours, after any error too, and with the same arguments: it
-        makes one account at most, and once it has been answered, with a user or `AddressTaken`, every repeat gets that answer
-        again, whatever has become of the account. Raises `IdempotencyKeyReused` where the arguments differ. The key is any
+        A request with an idempotency key may be repeated for 24 hours, after any error too, and with the same arguments: once
+        it has been answered, with a user or `AddressTaken`, every repeat gets that answer again, whatever has become of the
+        account, and makes no other. (Only somebody who logs in before there was any answer, and deletes the account or leaves
+        its address, makes room for a second one.) Raises `IdempotencyKeyReused` where the arguments differ. The key is any
         text; it should be as hard to guess as a UUID, since all callers share one space of keys.
         """
         examined = self._fields.new_account(name=name, email=email, password=password)
@@ -58,9 +65,11 @@ class Registration:
             return await self._make(asked)
         return await self._make_once(asked, key_digest(idempotency_key), what_was_asked(idempotency_key, name, email, password))
 
-    async def _make(self, asked: _Asked, *, made_by: KeyDigest | None = None, spent: timedelta = timedelta(0)) -> User:
+    async def _make(self, asked: _Asked) -> User:
         # Hash first, claim the address then: a claim without its account makes others wait, so it must be short.
-        password_hash = await self._hasher.hash(asked.password, spent=spent)
+        return await self._add(asked, await self._hasher.hash(asked.password))
+
+    async def _add(self, asked: _Asked, password_hash: str, *, made_by: KeyDigest | None = None) -> User:
         now = self._clock.now()
         transition = register(
             user_id=UserId(uuid7(now, self._secrets.random_bytes(UUID7_RANDOM_BYTES))),
@@ -84,13 +93,10 @@ class Registration:
         receipt = await self._receipt(request, text)
         answer = receipt.answer
         if answer is None:
-            answer = await self._answer(asked, request, spent=self._clock.now() - began)
-            try:
-                answer = await self._receipts.close(request, receipt, answer)
-            except StoreUnavailable as error:
-                if isinstance(answer, Refused):
-                    raise
-                raise OutcomeUnknown("the account was made, and its receipt could not be written") from error
+            password_hash = await self._hasher.hash(asked.password, spent=self._clock.now() - began)
+            # Another try may have ended meanwhile, and its account have been deleted already.
+            receipt = await self._receipts.read(request, self._clock.now()) or receipt
+            answer = receipt.answer or await self._answer(asked, request, receipt, password_hash)
         if isinstance(answer, Refused):
             raise AddressTaken
         return User(
@@ -114,12 +120,34 @@ class Registration:
             raise IdempotencyKeyReused
         return receipt
 
-    async def _answer(self, asked: _Asked, request: KeyDigest, *, spent: timedelta) -> Answer:
+    async def _answer(self, asked: _Asked, request: KeyDigest, receipt: Receipt, password_hash: str) -> Answer:
+        """Make the account, or find that this request or another has, and return the answer that stands in the receipt then."""
         try:
-            user = await self._make(asked, made_by=request, spent=spent)
+            user = await self._add(asked, password_hash, made_by=request)
         except AddressTaken:
+            return await self._answer_taken(asked, request, receipt)
+        answer = Registered(user_id=user.id, at=user.created_at)
+        stands = await self._close(request, receipt, answer)
+        if stands != answer:
+            # Another try was quicker, and its account was deleted before this one asked for the address. That was the answer.
+            await self._changes.remove(user.id, lambda account: UserDeleted(user_id=account.user.id, at=self._clock.now()))
+        return stands
+
+    async def _answer_taken(self, asked: _Asked, request: KeyDigest, receipt: Receipt) -> Answer:
+        for _ in range(ATTEMPTS):
             found = await self._accounts.find(asked.email)
             if found is None or found.account.made_by != request:
-                return Refused()
+                return await self._receipts.close(request, receipt, Refused())
+            try:
+                await self._accounts.confirm(found)
+            except Conflict:
+                continue
             user = found.account.user
-        return Registered(user_id=user.id, at=user.created_at)
+            return await self._close(request, receipt, Registered(user_id=user.id, at=user.created_at))
+        raise Contended("the account of this request is being changed by too many requests at once")
+
+    async def _close(self, request: KeyDigest, receipt: Receipt, answer: Registered) -> Answer:
+        try:
+            return await self._receipts.close(request, receipt, answer)
+        except StoreUnavailable as error:
+            raise OutcomeUnknown("the account was made, and its receipt could not be written") from error

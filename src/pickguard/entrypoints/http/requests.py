@@ -185,8 +185,10 @@ async def _clients_own_time(request: web.Request) -> AsyncGenerator[None]:
     deadline, loop = request[DEADLINE], asyncio.get_running_loop()
     due = deadline.when()
     left = None if due is None else due - loop.time()
-    deadline.reschedule(None)
+    if not deadline.expired():  # else what waits next is told
+        deadline.reschedule(None)
     try:
         yield
     finally:
-        deadline.reschedule(None if left is None else loop.time() + left)
+        if not deadline.expired():
+            deadline.reschedule(None if left is None else loop.time() + left)
