@@ -244,8 +244,11 @@ async def test_a_service_goes_on_while_no_sentinel_answers(engine: str, silence:
         for each in store.sentinels:
             getattr(each, silence)()
         await ask(master, "CLIENT", "KILL", "TYPE", "normal")
+        found: list[object] = []
         for _ in range(3):  # more connections than there were, and again when the sentinels' word is old
-            found = await asyncio.gather(*(accounts.get(before.account.user.id) for _ in range(32)), return_exceptions=True)
+            found = list(
+                await asyncio.gather(*(accounts.get(before.account.user.id) for _ in range(32)), return_exceptions=True)
+            )
             await asyncio.sleep(LOOK_AGAIN.total_seconds() / 2)
         assert found == [before] * 32
 
