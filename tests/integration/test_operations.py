@@ -785,10 +785,12 @@ ERRORS: Final = ("ServingError", "EngineError", "StoreUnavailable", "NotSentErro
 ANSWERS_ONLY: Final = {
     "the claim on the address had grown too old when the account was saved",
     "too few replicas have confirmed the claim on an address",
+    "too few replicas have confirmed that a request was seen",
+    "too few replicas have confirmed an answer",
     "no connection to this node was free in time",
     "the nodes of the cluster send a command from one to the other",
 }
-"""Of these a client gets the 503 that stands for them, and nobody else anything."""
+"""A client gets the 503 that stands for these, and the log has them."""
 
 
 def test_every_message_of_a_service_that_does_not_start_is_explained() -> None:
