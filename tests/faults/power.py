@@ -43,7 +43,7 @@ class Power:
     def cut(self, server: Server, keep: Callable[[int], int] = lambda _: 0) -> Loss:
         """Cut the power. Of so many unsynced bytes at a file's end as many stay as `keep` says."""
         server.kill()
-        assert self._synced(), "the server has synced nothing: does it run with the power's env?"
+        assert self._synced(), "the server does not run with the power's env"
         unsynced, left = 0, 0
         for path, size in self._unsynced(server):
             kept = keep(size)
