@@ -48,6 +48,10 @@ class Power:
         for path, size in self._unsynced(server):
             kept = keep(size)
             os.truncate(path, path.stat().st_size - size + kept)
+            # What is there when the power is back is on disk: it can be read and relied on, and another cut does not take it.
+            about = path.stat()
+            with self._journal.open("a") as journal:
+                journal.write(f"{about.st_dev} {about.st_ino} {about.st_size}\n")
             unsynced += size
             left += kept
         return Loss(unsynced, left)
