@@ -35,7 +35,7 @@ import attrs
 import redis
 from redis.crc import key_slot
 
-from pickguard.adapters.engine import Engine, _packaged_program
+from pickguard.adapters.engine import Engine, packaged_program
 from pickguard.adapters.redis.accounts import DEFAULT_PREFIX, RedisAccounts
 from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.encoding import OPERATIONS, VERSION, account_key, claim_key, encode_account
@@ -131,7 +131,7 @@ def main() -> None:
         results = []
         for mix, size in itertools.product(mixes, sizes):
             with tempfile.TemporaryDirectory(prefix="pickguard-scale-", dir=given.directory) as directory:
-                program = with_options(given.engine or _packaged_program(), given.option, Path(directory))
+                program = with_options(given.engine or packaged_program(), given.option, Path(directory))
                 results.append(measure(size, mix, given.samples, program, Path(directory) / "data"))
             if given.json:
                 given.json.write_text(json.dumps([attrs.asdict(result) for result in results], indent=2) + "\n")

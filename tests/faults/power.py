@@ -27,6 +27,18 @@ class Loss:
     left: int
 
 
+def can_be_cut(program: Path) -> bool:
+    """Say whether a server's program loads libraries, and with them `powercut.c`: one that is linked statically does not."""
+    traced = subprocess.run(
+        [program, "--version"],
+        env={**os.environ, "LD_TRACE_LOADED_OBJECTS": "1"},  # the loader, where there is one, names the libraries and ends
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return "=>" in traced.stdout
+
+
 class Power:
     """The power supply of a server: give it `env`, and cut it."""
 

@@ -22,7 +22,7 @@ import attrs
 import pytest
 import yaml
 
-from pickguard.adapters.engine import _packaged_program
+from pickguard.adapters.engine import packaged_program
 from tests.support.distributions import needed_by
 from tests.support.engines import PROGRAMS
 from tests.support.processes import PATIENCE, serving
@@ -381,7 +381,7 @@ with socket.create_connection(("127.0.0.1", {port})) as server:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_two_containers_work_together(tmp_path: Path, name: str) -> None:
-    program = PROGRAMS[name] or _packaged_program()
+    program = PROGRAMS[name] or packaged_program()
     composed = read_composition()["services"]["api"]["environment"]
     environment = {**image_environment(), **composed, "PICKGUARD_DATA_DIR": str(tmp_path / "api"), "PICKGUARD_PORT": "0"}
     with redis_of_the_composition(program, tmp_path / "redis") as port:
@@ -399,7 +399,7 @@ def test_the_image_is_unhealthy_without_its_store(tmp_path: Path) -> None:
     composed = read_composition()["services"]["api"]["environment"]
     environment = {**image_environment(), **composed, "PICKGUARD_DATA_DIR": str(tmp_path / "api"), "PICKGUARD_PORT": "0"}
     with ExitStack() as api:
-        with redis_of_the_composition(_packaged_program(), tmp_path / "redis") as port:
+        with redis_of_the_composition(packaged_program(), tmp_path / "redis") as port:
             environment["PICKGUARD_STORE"] = composed["PICKGUARD_STORE"].replace("redis:6379", f"127.0.0.1:{port}")
             served = api.enter_context(serving(image_command(), environment, tmp_path / "run"))
         assert not is_healthy({**environment, "PICKGUARD_PORT": str(served.port)})

@@ -221,7 +221,7 @@ async def test_any_name_of_the_data_directory_works(tmp_path: Path, name: str) -
 
 async def test_an_engine_named_with_a_slash_is_that_file_and_no_other(data_dir: Path) -> None:
     program = data_dir.with_name("my-engine")
-    program.symlink_to(module._packaged_program())
+    program.symlink_to(module.packaged_program())
     async with serving(data_dir, "--engine", "./my-engine") as service, service.client() as api:
         assert await api.register() == 201
         assert await service.stop() == 0

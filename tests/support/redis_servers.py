@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from pickguard.adapters.engine import _packaged_program
+from pickguard.adapters.engine import packaged_program
 
 START_SECONDS: Final = 20.0
 """Until a test gives up on a server that does not come up. Nothing waits this long unless it fails."""
@@ -96,7 +96,7 @@ class Server:
         self.env = dict(env or {})
         self.file_limit = file_limit
         self._options = {**({} if mode else SYSTEM_OF_RECORD), **(options or {})}
-        self._program = program or _packaged_program()
+        self._program = program or packaged_program()
         self._mode = mode
         self._username = username
         self._password = password

