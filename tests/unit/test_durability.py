@@ -74,7 +74,7 @@ def not_well(*servers: ServerFacts, **more: Any) -> dict[str, tuple[Verdict, boo
         ([WITH_REPLICAS, REPLICA], Topology.SERVER),
         ([WITH_REPLICAS, REPLICA], Topology.SENTINEL),
         ([IN_CLUSTER, attrs.evolve(IN_CLUSTER, name="three:6379")], Topology.CLUSTER),
-        ([attrs.evolve(GOOD, engine="redis", version=(6, 2))], Topology.SERVER),
+        ([attrs.evolve(GOOD, engine="redis", version=(6, 2, 14))], Topology.SERVER),
         ([attrs.evolve(GOOD, engine="redis", version=(99, 0, 0))], Topology.SERVER),
         ([attrs.evolve(GOOD, engine="valkey", version=(8, 0, 0))], Topology.SERVER),
         ([attrs.evolve(GOOD, memory_limit=2_000_000)], Topology.SERVER),
@@ -402,8 +402,8 @@ async def test_what_a_server_says_is_understood(answers: Mapping[str, Any], expe
 
 async def test_redis_is_known_by_its_version() -> None:
     info = {name: value for name, value in INFO.items() if name not in {"server_name", "valkey_version"}}
-    old = {**ANSWERS, "INFO": {**info, "redis_version": "6.0.16"}}
-    new = {**ANSWERS, "INFO": {**info, "redis_version": "6.2.0"}}
+    old = {**ANSWERS, "INFO": {**info, "redis_version": "6.2.5"}}
+    new = {**ANSWERS, "INFO": {**info, "redis_version": "6.2.14"}}
     assert await found(Store("redis://one", masters=[Server(old)])) == {"version": DANGER}
     assert await found(Store("redis://one", masters=[Server(new)])) == {}
 

@@ -20,8 +20,9 @@ from pickguard.adapters.redis.location import Topology
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.checkup import Finding, Verdict
 
-OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2), "valkey": (8, 0)}
-"""The oldest supported version of each engine."""
+OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2, 14), "valkey": (8, 0)}
+"""The oldest supported version of each engine. Redis 6.2.5 lets scripts write where min-replicas-to-write says no (redis/redis
+issue 5301)."""
 
 CLOCK_WARNING: Final = timedelta(seconds=1)
 CLOCK_DANGER: Final = (LEASE - DEADLINE) / 2
