@@ -48,8 +48,8 @@ class RedisAccounts:
 
     async def get(self, user_id: UserId) -> Snapshot | None:
         """See `AccountRepository.get`."""
-        answer = await self._commands.ask("HGETALL", account_key(self._prefix, user_id))
-        return decode_snapshot(answer, user_id) if answer else None
+        fields = await self._commands.read_hash(account_key(self._prefix, user_id))
+        return decode_snapshot(fields, user_id) if fields else None
 
     async def find(self, email: EmailAddress) -> Snapshot | None:
         """See `AccountRepository.find`. An address that nobody has is looked up at nobody's account, to take as long."""

@@ -31,6 +31,10 @@ class StoreClient(ABC):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command, once, and return its answer. Raises one of `FAILURES`."""
 
+    async def ask(self, *args: Any) -> Any:
+        """Send one command that may as well run twice, together with those of others. Raises one of `FAILURES`."""
+        return await self.execute_command(*args)
+
     async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send many commands that may as well run twice, at once; return the answer to each, or the error."""
         return await asyncio.gather(*(self.execute_command(*each) for each in commands), return_exceptions=True)

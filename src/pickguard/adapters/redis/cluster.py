@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -9,18 +10,26 @@ from redis._parsers import AsyncCommandsParser
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     ClusterError,
     MaxConnectionsError,
+    MovedError,
     RedisClusterException,
     ResponseError,
+    SlotNotCoveredError,
+    TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from pickguard.adapters.redis.autopipeline import Autopipeline
 from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.commands import FAILURES, NotSentError
 from pickguard.adapters.redis.location import Location
-from pickguard.adapters.redis.wire import Wait, no_retries, taught
+from pickguard.adapters.redis.wire import Companions, Wait, no_retries, taught
 
 _BUSY_PAUSE = 0.002
 
@@ -89,6 +98,8 @@ class ClusterClient(StoreClient):
         self.location = location
         self.wait_replicas = wait.replicas
         self._patience = connect_timeout.total_seconds()
+        self._command_patience: float = options["socket_timeout"]
+        self._pipelines: dict[str, Autopipeline] = {}
         self._looking: asyncio.Task[object] | None = None
         self._cluster = _Cluster(
             startup_nodes=[ClusterNode(host, port) for host, port in location.hosts],
@@ -130,6 +141,22 @@ class ClusterClient(StoreClient):
                     raise
                 raise NotSentError("the nodes of the cluster send a command from one to the other") from error
 
+    async def ask(self, *args: Any) -> Any:
+        """See `StoreClient.ask`. What a node cannot answer, because it is gone or the key is, is asked for in the other way."""
+        if self._cluster.knows_its_nodes:
+            with suppress(SlotNotCoveredError):
+                node = self._cluster.nodes_manager.get_node_from_slot(self._cluster.keyslot(args[1]))
+                try:
+                    return await self._pipeline(node).ask(*args)
+                except (MovedError, AskError, TryAgainError, ClusterDownError):
+                    pass
+                except RedisTimeoutError:  # a second try would wait as long again, but the next one need not come here
+                    self._cluster.trust_layout(yes=False)
+                    raise
+                except RedisConnectionError:
+                    pass
+        return await self.execute_command(*args)
+
     async def reach(self) -> None:
         """See `StoreClient.reach`."""
         await self._look_now()
@@ -149,7 +176,14 @@ class ClusterClient(StoreClient):
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
+        for pipeline in self._pipelines.values():
+            await pipeline.aclose()
         await self._cluster.close_all()
+
+    def _pipeline(self, node: ClusterNode) -> Autopipeline:
+        if node.name not in self._pipelines:
+            self._pipelines[node.name] = Autopipeline(_Source(node), patience=self._command_patience)
+        return self._pipelines[node.name]
 
     def _look_again(self) -> None:
         """Learn the layout anew, while commands go on by the old one: one silent node must not stop those to the others."""
@@ -184,6 +218,24 @@ class ClusterClient(StoreClient):
         except NotSentError:
             if not self._cluster.has_a_layout:
                 raise  # an old layout is better than none: one silent node must not stop a start
+
+
+class _Source:
+    """Connections to a node, for commands that are sent together. One that is no master any more sends them away."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._node = node
+
+    async def connect(self) -> Companions:
+        connection = cast("Companions", self._node.connection_class(**self._node.connection_kwargs))
+        await connection.open()
+        return connection
+
+    def is_current(self, connection: Companions) -> bool:  # noqa: ARG002 (a node that is not the key's owner says so)
+        return True
+
+    async def confirm(self, connection: Companions) -> bool:  # noqa: ARG002
+        return True
 
 
 def _nodes(found: Sequence[ClusterNode]) -> tuple[Node, ...]:

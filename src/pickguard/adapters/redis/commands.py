@@ -6,7 +6,7 @@ ten times by default, writes included; here that is switched off, and only what 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from redis.exceptions import (
@@ -60,6 +60,7 @@ class Commands:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._ask = getattr(client, "ask", client.execute_command)
 
     @property
     def wait_for_replicas(self) -> bool:
@@ -74,9 +75,14 @@ class Commands:
     async def ask(self, *args: Any) -> Any:
         """Send a command that may as well run twice. It is sent again where the connection broke, once.
 
-        Raises `StoreUnavailable`.
+        What redis-py makes of some answers is left out where the client sends commands together. Raises `StoreUnavailable`.
         """
-        return await self._repeatable(lambda: self._client.execute_command(*args))
+        return await self._repeatable(lambda: self._ask(*args))
+
+    async def read_hash(self, key: str) -> Mapping[bytes, bytes]:
+        """Return all fields of a hash. Raises `StoreUnavailable`."""
+        answer = await self.ask("HGETALL", key)
+        return answer if isinstance(answer, Mapping) else dict(zip(answer[::2], answer[1::2], strict=True))
 
     async def repeatable(self, script: Script, key: str, *args: Any) -> Any:
         """Run a script that has the same effect when run twice.

@@ -3,19 +3,20 @@
 import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis.asyncio as redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
 
+from pickguard.adapters.redis.autopipeline import Autopipeline
 from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.cluster import ClusterClient
 from pickguard.adapters.redis.commands import FAILURES, NotSentError
 from pickguard.adapters.redis.location import Location, Topology
 from pickguard.adapters.redis.sentinels import SentinelPool, Sentinels
-from pickguard.adapters.redis.wire import Pool, Wait, no_retries, taught
+from pickguard.adapters.redis.wire import Companions, Pool, Wait, no_retries, taught
 from pickguard.domain.model.errors import StoreUnavailable
 
 WAIT_TIMEOUT: Final = timedelta(milliseconds=500)
@@ -33,7 +34,8 @@ def open_client(
 ) -> StoreClient:
     """Return a client for a store. Nothing is connected yet.
 
-    At most `connections` to a server are open at once; a command waits `connect_timeout` at most for one of them to be free.
+    At most `connections` to a server are open at once, and one more for commands that are sent together; a command waits
+    `connect_timeout` at most for one of them to be free.
     With `wait_replicas`, every script is followed by a WAIT on its connection, for `wait_timeout` at most, and a shortfall is
     an `UnderReplicatedError`. Raises ValueError where a URL makes no sense.
     """
@@ -84,6 +86,8 @@ class _ServerClient(StoreClient):
             pool["connection_class"] = taught(self._base, wait)
             opened = Pool(host=host, port=port, **pool)
         self._client = redis.Redis.from_pool(opened)
+        source = _Master(opened) if isinstance(opened, SentinelPool) else _Server(opened)
+        self._pipeline = Autopipeline(source, patience=options["socket_timeout"])
 
     def _open_sentinels(self, connect_timeout: timedelta) -> Sentinels:
         # All of them together get the time of one connection: they are asked one after the other.
@@ -101,6 +105,9 @@ class _ServerClient(StoreClient):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return await self._client.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    async def ask(self, *args: Any) -> Any:
+        return await self._pipeline.ask(*args)
 
     async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -179,6 +186,47 @@ class _ServerClient(StoreClient):
             if self._sentinel is not None:
                 stack.push_async_callback(self._sentinel.aclose)
             stack.push_async_callback(self._client.aclose)
+            stack.push_async_callback(self._pipeline.aclose)
+
+
+class _Server:
+    """Connections to one server, for commands that are sent together."""
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool = pool
+
+    async def connect(self) -> Companions:
+        connection = cast("Companions", self._pool.make_connection())  # type: ignore[no-untyped-call]
+        await connection.open()
+        return connection
+
+    def is_current(self, connection: Companions) -> bool:  # noqa: ARG002 (see _Master)
+        return True
+
+    async def confirm(self, connection: Companions) -> bool:  # noqa: ARG002
+        return True
+
+
+class _Master:
+    """Connections to the master that sentinels name, for commands that are sent together."""
+
+    def __init__(self, pool: SentinelPool) -> None:
+        self._pool = pool
+
+    async def connect(self) -> Companions:
+        if not self._pool.is_fresh:
+            await self._pool.look_again()
+        connection = cast("Companions", self._pool.make_connection())  # type: ignore[no-untyped-call]
+        await connection.open()
+        return connection
+
+    def is_current(self, connection: Companions) -> bool:
+        return self._pool.is_fresh and self._pool.leads_to_master(connection)
+
+    async def confirm(self, connection: Companions) -> bool:
+        if not self._pool.is_fresh:
+            await self._pool.look_again()
+        return self._pool.leads_to_master(connection)
 
 
 async def check_connection(client: StoreClient) -> None:

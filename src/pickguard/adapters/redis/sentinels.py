@@ -36,13 +36,25 @@ class SentinelPool(SentinelConnectionPool, Pool):
 
     async def get_connection(self, command_name: object = None, *keys: object, **options: object) -> Connection:  # noqa: ARG002
         """Return a connection to the master that the sentinels name."""
-        now = asyncio.get_running_loop().time()
-        if now - self._looked_at > LOOK_AGAIN.total_seconds():
-            if self._look is None or self._look.done():
-                self._look = asyncio.create_task(self._look_for_master())
-            if self._knows:
-                await asyncio.shield(self._look)
+        if not self.is_fresh:
+            await self.look_again()
         return await super().get_connection()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the sentinels' word on who is the master is not too old."""
+        return asyncio.get_running_loop().time() - self._looked_at <= LOOK_AGAIN.total_seconds()
+
+    async def look_again(self) -> None:
+        """Ask the sentinels, and wait for what they say, if any of them answered the last time."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_for_master())
+        if self._knows:
+            await asyncio.shield(self._look)
+
+    def leads_to_master(self, connection: AbstractConnection) -> bool:
+        """Tell whether a connection goes to the master of the last look."""
+        return isinstance(connection, Connection) and self.master_address == (connection.host, connection.port)
 
     async def get_master_address(self) -> tuple[str, int]:
         """Return where a new connection goes: to the master of the last look, while no sentinel answers."""
@@ -75,7 +87,7 @@ class SentinelPool(SentinelConnectionPool, Pool):
 
     async def release(self, connection: AbstractConnection) -> None:
         """Take a connection back. One that was in use when the master changed still goes to the old one."""
-        if isinstance(connection, Connection) and self.master_address != (connection.host, connection.port):
+        if isinstance(connection, Connection) and not self.leads_to_master(connection):
             # Not here: who is cancelled while it disconnects would never give it back.
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
         await super().release(connection)

@@ -1,5 +1,6 @@
 """What redis-py's connections are taught: to send a command once, with its companions, and to say when nothing was sent."""
 
+import asyncio
 from contextvars import ContextVar
 from typing import Any, ClassVar, cast
 
@@ -37,6 +38,7 @@ class Companions(AbstractConnection):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._asked = self._waits = False
+        self._former: asyncio.BaseProtocol | None = None
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
         """Connect. What fails here was not sent."""
@@ -52,6 +54,28 @@ class Companions(AbstractConnection):
         finally:
             _ASKING.set(asking)
         self._asked, self._waits = packed_for
+
+    async def open(self) -> None:
+        """Connect. Raises one of `FAILURES`."""
+        await self.connect()  # type: ignore[no-untyped-call]
+
+    def lend(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Let what comes in go to another protocol from now on; return the way out. In the end it must call `forget`."""
+        assert self._writer is not None  # noqa: S101 (it is connected)
+        transport = self._writer.transport
+        self._former = transport.get_protocol()
+        transport.set_protocol(protocol)
+        return cast("asyncio.Transport", transport)
+
+    def forget(self, error: Exception | None) -> None:
+        """Note that a connection which was lent is closed."""
+        if self._former is not None:
+            self._former.connection_lost(error)
+        self._close()  # type: ignore[no-untyped-call]
+
+    def error_of(self, text: str) -> Exception:
+        """Return the exception that an error is, which a server answered with."""
+        return cast("Exception", self._parser.parse_error(text))  # type: ignore[no-untyped-call]
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Pack a command with its companions."""
