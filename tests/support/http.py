@@ -19,6 +19,7 @@ from pickguard.domain.model.sessions import SessionRules
 from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.entrypoints.http.app import create_app
+from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
 from pickguard.entrypoints.settings import Settings
 from pickguard.ports.accounts import AccountRepository
@@ -326,13 +327,14 @@ async def serving_services(
     try:
         handler = runner.server
         assert handler is not None
+        express = Express(runner.app)
         with socket.socket() as listener:
             if send_buffer is not None:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
             server = await loop.create_server(
-                lambda: Connection(handler, loop=loop),
+                lambda: Connection(handler, loop=loop, express=express),
                 sock=listener.dup(),
                 backlog=serve.BACKLOG,
                 ssl=tls[0] if tls else None,

@@ -26,6 +26,7 @@ from aiohttp import web
 from pickguard.adapters.engine import Engine, EngineError
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.entrypoints.http.app import create_app
+from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
 from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.entrypoints.tls import CertificateError, development_certificate, server_context
@@ -159,8 +160,9 @@ async def _work(
     try:
         handler = runner.server
         assert handler is not None  # noqa: S101 (it is there after setup)
+        express = Express(runner.app)
         server = await loop.create_server(
-            lambda: Connection(handler, loop=loop),
+            lambda: Connection(handler, loop=loop, express=express),
             sock=listener.dup(),
             backlog=BACKLOG,
             ssl=tls,

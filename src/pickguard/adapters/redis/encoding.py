@@ -24,6 +24,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 import orjson
@@ -42,6 +43,9 @@ USER = b"u"
 CREDENTIAL = b"c"
 MADE_BY = b"r"
 SESSION_PREFIX = b"s:"
+
+REMEMBERED = 2048
+"""How many users and sessions that were read are kept as objects. What is stored is the key, so they are never out of date."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -109,6 +113,7 @@ def encode_user(user: User) -> bytes:
     return orjson.dumps(content)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def decode_user(text: bytes, user_id: UserId) -> User:
     """Read a user."""
     content = orjson.loads(text)
@@ -150,6 +155,7 @@ def encode_session(session: Session) -> bytes:
     return orjson.dumps(content)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def decode_session(text: bytes, digest: SessionDigest) -> Session:
     """Read a session."""
     content = orjson.loads(text)

@@ -2,7 +2,6 @@
 
 import binascii
 import hashlib
-import re
 import unicodedata
 import zlib
 from datetime import datetime, timedelta
@@ -23,8 +22,9 @@ TOKEN_SECRET_BYTES = 32
 USER_AGENT_MAX_LENGTH = 256
 
 _USER_ID_BYTES = 16
-_TOKEN = re.compile(rf"({TOKEN_PREFIX}[A-Za-z0-9_-]{{64}})([0-9a-f]{{8}})", re.ASCII)
-_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+_CHECKSUM_LENGTH = 8
+_TOKEN_LENGTH = len(TOKEN_PREFIX) + 64 + _CHECKSUM_LENGTH
+_STANDARD_ALPHABET = bytes.maketrans(b"-_+/=", b"+/!!!")  # what is only in the other alphabet is in none
 _URL_ALPHABET = str.maketrans("+/", "-_")
 
 
@@ -32,8 +32,10 @@ def _displayable(text: str | None) -> str | None:
     """Cut to the length that is kept, with control characters and lone surrogates replaced."""
     if not text:
         return None
-    refused = {"Cc", "Cs", "Zl", "Zp"}
     cut = text[:USER_AGENT_MAX_LENGTH]
+    if cut.isprintable():  # which all are that are stored; no refused category is printable
+        return cut
+    refused = {"Cc", "Cs", "Zl", "Zp"}
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) in refused else char for char in cut)
 
 
@@ -53,10 +55,15 @@ class Token:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a token's text; `InvalidToken` for anything that is not one."""
-        match = _TOKEN.fullmatch(text)
-        if match is None or f"{zlib.crc32(match[1].encode()):08x}" != match[2]:
+        if len(text) != _TOKEN_LENGTH or not text.startswith(TOKEN_PREFIX) or not text.isascii():
             raise InvalidToken
-        content = binascii.a2b_base64(match[1][len(TOKEN_PREFIX) :].translate(_STANDARD_ALPHABET))
+        body, checksum = text[:-_CHECKSUM_LENGTH].encode(), text[-_CHECKSUM_LENGTH:]
+        if f"{zlib.crc32(body):08x}" != checksum:
+            raise InvalidToken
+        try:
+            content = binascii.a2b_base64(body[len(TOKEN_PREFIX) :].translate(_STANDARD_ALPHABET), strict_mode=True)
+        except binascii.Error:
+            raise InvalidToken from None
         return cls(user_id=UserId(UUID(bytes=content[:_USER_ID_BYTES])), secret=content[_USER_ID_BYTES:])
 
     def reveal(self) -> str:

@@ -3,10 +3,10 @@
 import asyncio
 import json
 import logging
+import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
-from uuid import uuid4
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
@@ -37,6 +37,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+_UUID4_MASK = ~(0xF << 76 | 0x3 << 62)
+_UUID4_BITS = 0x4 << 76 | 0x2 << 62
 STRICT_TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"
 
 
@@ -84,33 +86,32 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         async with limit:
             refuse_ambiguity(request)
             return await handler(request)
-    except AccountsError as error:
-        found = for_error(error)
-        if isinstance(error, Unavailable):
-            request.app[REFUSALS].note(str(error))
-    except ProblemError as error:
-        found = error.problem
-    except web.HTTPException as error:
-        found = for_http_exception(error)
-    except TimeoutError:
-        found = _took_too_long(request) if limit.expired() else _internal_error(request)
-    except Exception:  # noqa: BLE001 (every answer has the form of a problem, and this one is logged in full)
-        found = _internal_error(request)
+    except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
+        found = problem_of(error, request, request.app, route=_route(request), timed_out=limit.expired())
     return respond(found, request_id(request))
+
+
+def problem_of(error: Exception, request: web.Request, app: web.Application, *, route: str, timed_out: bool) -> Problem:
+    """Return the problem that a failure is to a client, and log what is not the client's doing."""
+    if isinstance(error, AccountsError):
+        if isinstance(error, Unavailable):
+            app[REFUSALS].note(str(error))
+        return for_error(error)
+    if isinstance(error, ProblemError):
+        return error.problem
+    if isinstance(error, web.HTTPException):
+        return for_http_exception(error)
+    if isinstance(error, TimeoutError) and timed_out:
+        return _took_too_long(request)
+    # The path may hold anything a client put there, a token even; the route says as much as is needed.
+    logger.error("request %s to %s %s failed", request_id(request), request.method, route, exc_info=error)
+    return problem("internal-error", "The service failed to answer. The log has more under the request's id.")
 
 
 def _took_too_long(request: web.Request) -> Problem:
     safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
     detail = "The store did not answer in time. Nothing was done." if safe else UNKNOWN_OUTCOME
     return problem("store-unavailable", detail, headers={hdrs.RETRY_AFTER: "1"})
-
-
-def _internal_error(request: web.Request) -> Problem:
-    # The path may hold anything a client put there, a token even; the route says as much as is needed.
-    logger.exception(  # noqa: LOG004 (called in handlers only)
-        "request %s to %s %s failed", request_id(request), request.method, _route(request)
-    )
-    return problem("internal-error", "The service failed to answer. The log has more under the request's id.")
 
 
 async def _expect(request: web.Request) -> web.Response | None:
@@ -139,9 +140,17 @@ def request_id(request: web.Request) -> str:
     known = request.get(REQUEST_ID)
     if known is None:
         given = request.headers.getall("X-Request-ID", ())
-        known = given[0] if len(given) == 1 and UUID_TEXT.fullmatch(given[0]) else str(uuid4())
+        known = given[0] if len(given) == 1 and UUID_TEXT.fullmatch(given[0]) else new_request_id()
         request[REQUEST_ID] = known
     return known
+
+
+def new_request_id() -> str:
+    """Return a UUID of version 4 (RFC 9562, section 5.4) that nobody else has, and that need not be hard to guess."""
+    # After a fork, Python seeds this generator anew.
+    bits = random.getrandbits(128) & _UUID4_MASK | _UUID4_BITS
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _route(request: web.Request) -> str:

@@ -7,9 +7,9 @@ changed here, in subclasses, and tests hold aiohttp's newer versions to them.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
-from uuid import uuid4
+from typing import Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
@@ -17,9 +17,10 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 from aiohttp.web_request import BaseRequest
 
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, request_id
+from pickguard.entrypoints.http.app import new_request_id, request_id
+from pickguard.entrypoints.http.express import Express, Ready, refuse
 from pickguard.entrypoints.http.keys import REQUEST_ID
-from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_exception, problem, respond
+from pickguard.entrypoints.http.problems import Problem, for_http_exception, problem, respond
 
 logger = logging.getLogger("pickguard.http")
 
@@ -36,20 +37,12 @@ LINGERING_SECONDS: Final = 2.0
 _UNCLEAR: Final = _ErrInfo(status=400, exc=ValueError("unclear request"), message="")
 
 
-class _NamelessResponse(web.Response):
-    """A response that does not say which software made it, also where no application prepares it."""
-
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self.headers.popall(hdrs.SERVER, None)
-
-
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
     __slots__ = ("_body_left", "_header_timer", "_last_payload", "_unread_timer")
 
-    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, express: Express | None = None) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -59,6 +52,8 @@ class Connection(web.RequestHandler):
             # A body with Content-Encoding is refused, so nothing is ever decompressed.
             auto_decompress=False,
         )
+        if express is not None:
+            self._request_handler = cast("Callable[[BaseRequest], Awaitable[web.StreamResponse]]", express)
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
         self._body_left = 0
@@ -101,6 +96,8 @@ class Connection(web.RequestHandler):
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer, and end the connection where the client does not read it."""
+        if isinstance(resp, Ready):
+            return resp, not self._write(resp.content)
         if isinstance(resp, web.HTTPException) and isinstance(request, web.Request):
             # Raised where no middleware is: aiohttp judges Expect on unknown paths before the application is asked.
             resp = respond(for_http_exception(resp), request_id(request))
@@ -110,9 +107,7 @@ class Connection(web.RequestHandler):
         except TimeoutError:
             self._cut_off()
             return resp, True
-        self._watch_unread()
-        if self._body_left < 0 and not self._messages:
-            self._start_header_timer()
+        self._after_answer()
         return finished
 
     def handle_error(
@@ -124,14 +119,14 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what the parser or the application could not: in the form of every other answer, and without detail."""
         # What the parser refused has no headers to look for an id in.
-        known_id = request.get(REQUEST_ID) or str(uuid4())
+        known_id = request.get(REQUEST_ID) or new_request_id()
         request[REQUEST_ID] = known_id
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, ConnectionError):  # whose client is gone
             logger.error("request %s failed outside of the application", known_id, exc_info=exc)
         if request.writer.output_size > 0:
             message = "a part of another answer was sent already"
             raise ConnectionError(message)
-        response = _nameless(_fault(status), known_id, secure=request.secure)
+        response = refuse(_fault(status), known_id, secure=request.secure)
         response.force_close()
         return response
 
@@ -152,6 +147,19 @@ class Connection(web.RequestHandler):
             left = -1
         # A header ends like this, and so does a body in chunks: what came before is complete.
         return max(left, 0) if data.endswith(b"\r\n\r\n") else left
+
+    def _write(self, content: bytes) -> bool:
+        """Write an answer; tell whether there was anybody to write it to."""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        self.transport.write(content)
+        self._after_answer()
+        return True
+
+    def _after_answer(self) -> None:
+        self._watch_unread()
+        if self._body_left < 0 and not self._messages:
+            self._start_header_timer()
 
     def _is_waiting(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
@@ -202,11 +210,3 @@ def _is_clear(message: RawRequestMessage) -> bool:
     """
     coding = message.headers.get(hdrs.TRANSFER_ENCODING, "chunked")
     return message.version in (HttpVersion10, HttpVersion11) and coding.strip().lower() == "chunked"
-
-
-def _nameless(found: Problem, known_id: str, *, secure: bool) -> web.Response:
-    body = respond(found, known_id).body
-    headers = {**HEADERS, "X-Request-ID": known_id}
-    if secure:
-        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
-    return _NamelessResponse(status=found.type.status, body=body, content_type=CONTENT_TYPE, headers=headers)

@@ -197,6 +197,11 @@ def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None =
     return web.Response(body=body, status=status, headers=headers, content_type=JSON_TYPE)
 
 
+def entity_tag(body: bytes) -> str:
+    """Return the strong entity tag of a representation."""
+    return f'"{_tag(body)}"'
+
+
 def _tag(body: bytes) -> str:
     return blake2b(body, digest_size=12).hexdigest()
 
