@@ -150,7 +150,7 @@ async def test_the_next_command_does_not_wait_for_the_answer_to_the_one_before()
     async with scripted() as (script, client):
         await client.ask("GET", "connected")
         script.answer = say_nothing
-        first = asyncio.create_task(client.ask("GET", "first"))
+        first = asyncio.ensure_future(client.ask("GET", "first"))
         await arrival(script)
         script.answer = lambda server, _: server.transport.write(b"$3\r\n1st\r\n$3\r\n2nd\r\n")
         assert await client.ask("GET", "second") == b"2nd"
@@ -179,7 +179,7 @@ async def test_who_stops_waiting_takes_nobody_elses_answer(seed: int) -> None:
     async with scripted() as (script, client):
         held: list[bytes] = []
         script.answer = lambda _, command: held.append(command[-1])
-        asking = [asyncio.create_task(client.ask("GET", f"key {number}")) for number in range(200)]
+        asking = [asyncio.ensure_future(client.ask("GET", f"key {number}")) for number in range(200)]
         while len(held) < len(asking):
             await arrival(script)
         gone = set(random.sample(range(len(asking)), 100))
@@ -202,9 +202,9 @@ async def test_who_stops_waiting_takes_nobody_elses_answer(seed: int) -> None:
 async def test_what_nobody_waits_for_any_more_is_not_sent() -> None:
     async with scripted() as (script, client):
         await client.ask("GET", "connected")
-        left = asyncio.create_task(client.ask("GET", "left"))
-        stays = asyncio.create_task(client.ask("GET", "stays"))
-        asyncio.get_running_loop().call_soon(left.cancel)  # they run before it, and what they ask is sent after it
+        left = asyncio.ensure_future(client.ask("GET", "left"))
+        stays = asyncio.ensure_future(client.ask("GET", "stays"))
+        left.cancel()
         assert await stays == b"stays"
         with pytest.raises(asyncio.CancelledError):
             await left
@@ -270,7 +270,7 @@ async def test_a_connection_on_which_nonsense_came_is_not_used_again(said: bytes
 async def test_a_client_that_closes_leaves_nobody_waiting() -> None:
     async with scripted() as (script, client):
         script.answer = say_nothing
-        asking = asyncio.create_task(client.ask("GET", "one"))
+        asking = asyncio.ensure_future(client.ask("GET", "one"))
         await arrival(script)
         await client.aclose()
         with pytest.raises(RedisConnectionError):

@@ -372,6 +372,32 @@ async def test_a_change_that_meets_too_many_other_writes_is_given_up(
     assert await opens(wired, token)
 
 
+class SlowAccounts(WatchedAccounts):
+    """Lets everybody else go on between a read and a write, so that all who begin together meet each other's writes."""
+
+    async def get(self, user_id: UserId) -> Snapshot | None:
+        found = await super().get(user_id)
+        await asyncio.sleep(0)
+        return found
+
+    async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:
+        await asyncio.sleep(0)
+        await super().save(before, after, operation=operation)
+
+
+async def test_many_who_change_one_account_at_once_take_turns(clock: FakeClock, events: RecordedEvents) -> None:
+    accounts = SlowAccounts()
+    wired = build_services(
+        accounts=accounts, hasher=InstantHasher(), clock=clock, events=events, common_passwords=NoCommonPasswords()
+    )
+    token = await registered_token(wired)
+    before = len(accounts.operations)
+    many = 3 * ATTEMPTS
+    await asyncio.gather(*(wired.profiles.change(token, name=f"Ada {number}") for number in range(many)))
+    assert events.names()[2:] == ["UserRenamed"] * many
+    assert len(accounts.operations) - before <= 2 * many
+
+
 async def test_a_deletion_that_meets_another_write_is_decided_again(
     wired: Services, accounts: WatchedAccounts, events: RecordedEvents
 ) -> None:

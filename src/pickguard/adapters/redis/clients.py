@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, Self
 
 import attrs
@@ -31,9 +31,9 @@ class StoreClient(ABC):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command, once, and return its answer. Raises one of `FAILURES`."""
 
-    async def ask(self, *args: Any) -> Any:
+    def ask(self, *args: Any) -> Awaitable[Any]:
         """Send one command that may as well run twice, together with those of others. Raises one of `FAILURES`."""
-        return await self.execute_command(*args)
+        return self.execute_command(*args)
 
     async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send many commands that may as well run twice, at once; return the answer to each, or the error."""

@@ -77,7 +77,10 @@ class Commands:
 
         What redis-py makes of some answers is left out where the client sends commands together. Raises `StoreUnavailable`.
         """
-        return await self._repeatable(lambda: self._ask(*args))
+        try:
+            return await self._ask(*args)
+        except FAILURES as error:
+            return await self._again(error, lambda: self._ask(*args))
 
     async def read_hash(self, key: str) -> Mapping[bytes, bytes]:
         """Return all fields of a hash. Raises `StoreUnavailable`."""
@@ -89,7 +92,10 @@ class Commands:
 
         Raises `StoreUnavailable`, and it may have run all the same; `UnderReplicatedError` where it did.
         """
-        return await self._repeatable(lambda: self.once(script, key, *args))
+        try:
+            return await self.once(script, key, *args)
+        except FAILURES as error:
+            return await self._again(error, lambda: self.once(script, key, *args))
 
     async def once(self, script: Script, key: str, *args: Any) -> Any:
         """Run a script, sending it once. Raises what redis-py raises: one of `REFUSALS` means that nothing happened."""
@@ -104,24 +110,19 @@ class Commands:
         except NoScriptError:  # a new, restarted or flushed server; nothing happened
             return await self._client.execute_command("EVAL", script.source, 1, key, *args)
 
-    async def _repeatable(self, send: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            return await send()
-        except UnderReplicatedError:
-            raise
-        except RedisTimeoutError as error:  # a second try would wait as long again
-            raise unavailable(error) from error
-        except RedisConnectionError as error:
-            if isinstance(error, REFUSALS):
-                raise unavailable(error) from error
-        except FAILURES as error:
+    async def _again(self, error: BaseException, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Send a second time what failed with an error, if that promises anything."""
+        if isinstance(error, UnderReplicatedError):
+            raise error
+        # After a time-out a second try would wait as long again.
+        if isinstance(error, (RedisTimeoutError, *REFUSALS)) or not isinstance(error, RedisConnectionError):
             raise unavailable(error) from error
         try:
             return await send()
         except UnderReplicatedError:
             raise
-        except FAILURES as error:
-            raise unavailable(error) from error
+        except FAILURES as second:
+            raise unavailable(second) from second
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:

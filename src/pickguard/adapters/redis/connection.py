@@ -1,5 +1,6 @@
 """Connections to a store of any topology, all of one kind: every command is sent once, and every failure says what it means."""
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
@@ -106,8 +107,8 @@ class _ServerClient(StoreClient):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return await self._client.execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
-    async def ask(self, *args: Any) -> Any:
-        return await self._pipeline.ask(*args)
+    def ask(self, *args: Any) -> "asyncio.Future[Any]":
+        return self._pipeline.ask(*args)
 
     async def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:

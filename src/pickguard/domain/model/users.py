@@ -79,7 +79,7 @@ class EmailAddress:
         return self.value.rpartition("@")[0]
 
 
-@attrs.frozen(kw_only=True, cache_hash=True)
+@attrs.frozen(kw_only=True)
 class User:
     """A user as others see it. Times are in UTC, to the millisecond; `updated_at` grows with every change."""
 

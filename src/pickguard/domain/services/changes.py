@@ -1,6 +1,9 @@
 """How a use case changes an account: load, decide, save, and once more where another write came first."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -13,7 +16,7 @@ from pickguard.ports.events import EventPublisher
 from pickguard.ports.secrets import SecretSource
 
 ATTEMPTS = 64
-"""In each round of conflicts at least one of the contenders gets its write, so this many may change one account at once."""
+"""Those of one process that met a conflict take turns, so this many processes may change one account at once and more."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -27,6 +30,7 @@ class AccountChanges:
     _accounts: AccountRepository
     _events: EventPublisher
     _secrets: SecretSource
+    _turns: WeakValueDictionary[UserId, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
 
     def new_operation(self) -> bytes:
         """Return an id for one write."""
@@ -52,44 +56,51 @@ class AccountChanges:
         repository raises.
         """
         snapshot = first
-        for _ in range(attempts):
-            snapshot = snapshot or await self._accounts.get(user_id)
-            if snapshot is None:
-                raise InvalidToken
-            transition = decide(snapshot.account)
-            try:
-                if transition.account == snapshot.account:  # perhaps because this was sent, and not acknowledged, before
-                    await self._accounts.confirm(snapshot)
-                else:
-                    await self._accounts.save(snapshot, transition.account, operation=self.new_operation())
-            except Conflict:
-                snapshot = None
-                continue
-            except AddressTaken:
-                # The address was looked at after the account was read. The decision and this refusal are of one moment only if
-                # the account has not changed in between: its session may have been revoked before the address was anybody's.
-                present = await self._accounts.get(user_id)
-                if present is not None and present.version == snapshot.version:
-                    raise
-                if present is None:
-                    raise InvalidToken from None
-                snapshot = present
-                continue
+        for attempt in range(attempts):
+            async with self._turn(user_id, attempt):
+                snapshot = snapshot or await self._accounts.get(user_id)
+                if snapshot is None:
+                    raise InvalidToken
+                transition = decide(snapshot.account)
+                try:
+                    if transition.account == snapshot.account:  # perhaps because this was sent, and not acknowledged, before
+                        await self._accounts.confirm(snapshot)
+                    else:
+                        await self._accounts.save(snapshot, transition.account, operation=self.new_operation())
+                except Conflict:
+                    snapshot = None
+                    continue
+                except AddressTaken:
+                    # The address was looked at after the account was read. The decision and this refusal are of one moment only
+                    # if the account has not changed in between: its session may have been revoked before the address was
+                    # anybody's.
+                    present = await self._accounts.get(user_id)
+                    if present is not None and present.version == snapshot.version:
+                        raise
+                    if present is None:
+                        raise InvalidToken from None
+                    snapshot = present
+                    continue
             self.publish(*transition.events)
             return transition.account
         raise Contended("this account is being changed by too many requests at once")
 
     async def remove(self, user_id: UserId, decide: Callable[[Account], Event]) -> None:
         """Remove an account, if `decide`, which may raise, lets it. The same errors as `apply`."""
-        for _ in range(ATTEMPTS):
-            snapshot = await self._accounts.get(user_id)
-            if snapshot is None:
-                raise InvalidToken
-            event = decide(snapshot.account)
-            try:
-                await self._accounts.remove(snapshot, operation=self.new_operation())
-            except Conflict:
-                continue
+        for attempt in range(ATTEMPTS):
+            async with self._turn(user_id, attempt):
+                snapshot = await self._accounts.get(user_id)
+                if snapshot is None:
+                    raise InvalidToken
+                event = decide(snapshot.account)
+                try:
+                    await self._accounts.remove(snapshot, operation=self.new_operation())
+                except Conflict:
+                    continue
             self.publish(event)
             return
         raise Contended("this account is being changed by too many requests at once")
+
+    def _turn(self, user_id: UserId, attempt: int) -> AbstractAsyncContextManager[None]:
+        """Let those who met a conflict try again one after the other, or else they would only meet each other again."""
+        return self._turns.setdefault(user_id, asyncio.Lock()) if attempt else nullcontext()

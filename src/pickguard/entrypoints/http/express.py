@@ -11,7 +11,8 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, problem_of, request_id
+from pickguard.domain.model.users import User
+from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id
 from pickguard.entrypoints.http.keys import SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import CONTENT_TYPE as PROBLEM_TYPE
 from pickguard.entrypoints.http.problems import Problem, respond
@@ -19,6 +20,8 @@ from pickguard.entrypoints.http.requests import bearer_token
 from pickguard.entrypoints.http.routes import JSON_TYPE, ME, entity_tag
 from pickguard.entrypoints.http.schemas import render_user
 
+REMEMBERED: Final = 2048
+"""How many users are kept as they were shown last."""
 _HEAD: Final = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, hdrs.CONTENT_TYPE: JSON_TYPE}.items())
 _PLAIN: Final = f"HTTP/1.1 200 OK\r\n{_HEAD}"
 _SECURE: Final = f"{_PLAIN}{hdrs.STRICT_TRANSPORT_SECURITY}: {STRICT_TRANSPORT_SECURITY}\r\n"
@@ -75,6 +78,7 @@ class Express:
         settings = app[SETTINGS]
         self._app = app
         self._services = app[SERVICES]
+        self._shown = _Shown()
         self._limit = settings.request_timeout.total_seconds()
         self._is_on = not settings.access_log  # whose lines are written where the ordinary way ends
 
@@ -89,20 +93,42 @@ class Express:
         except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
             found = problem_of(error, request, self._app, route=ME, timed_out=limit.expired)
             return refuse(found, request_id(request), secure=request.secure)
-        body = render_user(principal.user)
-        head = (
-            f"{_SECURE if request.secure else _PLAIN}Content-Length: {len(body)}\r\nETag: {entity_tag(body)}\r\n"
-            f"Date: {rfc822_formatted_time()}\r\nX-Request-ID: {request_id(request)}\r\n\r\n"
+        given = request.headers.getall("X-Request-ID", ())
+        body, tag = self._shown.of(principal.user)
+        return Ready(
+            f"{_SECURE if request.secure else _PLAIN}{tag}Date: {rfc822_formatted_time()}\r\n"
+            f"X-Request-ID: {request_id(request) if given else new_request_id()}\r\n\r\n".encode()
+            + body
         )
-        return Ready(head.encode() + body)
+
+
+class _Shown:
+    """Users as they are shown, as long as the store goes on to answer with the same objects."""
+
+    def __init__(self) -> None:
+        self._shown: dict[int, tuple[User, bytes, str]] = {}
+
+    def of(self, user: User) -> tuple[bytes, str]:
+        """Return the body, and the headers that depend on it."""
+        found = self._shown.get(id(user))
+        if found is not None and found[0] is user:
+            return found[1], found[2]
+        body = render_user(user)
+        headers = f"{hdrs.CONTENT_LENGTH}: {len(body)}\r\n{hdrs.ETAG}: {entity_tag(body)}\r\n"
+        if len(self._shown) >= REMEMBERED:
+            self._shown.clear()
+        self._shown[id(user)] = user, body, headers
+        return body, headers
 
 
 def _is_plain(request: web.Request) -> bool:
-    if request.method != hdrs.METH_GET or request.raw_path != ME or request.version != HttpVersion11:
-        return False
-    headers = request.headers
+    message = request._message  # noqa: SLF001 (through the request's properties it costs as much as all of the use case)
+    headers = message.headers
     return (
-        request.keep_alive
+        message.path == ME
+        and message.method == hdrs.METH_GET
+        and message.version == HttpVersion11
+        and not message.should_close
         and len(headers.getall(hdrs.AUTHORIZATION, ())) == len(headers.getall(hdrs.HOST, ())) == 1
         and hdrs.IF_NONE_MATCH not in headers
         and hdrs.IF_MATCH not in headers

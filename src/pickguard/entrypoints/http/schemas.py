@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import attrs
@@ -107,7 +106,6 @@ def _noted_fault(error: Exception, note: AttributeValidationNote) -> Fault:
     return Fault(field=note.name, code="wrong_type", detail="This member must be a string.")
 
 
-@lru_cache(maxsize=2048)
 def render_user(user: User) -> bytes:
     """Return a User as JSON. The same user has the same bytes, so they can be tagged."""
     return orjson.dumps(_user(user))
