@@ -5,8 +5,8 @@ replica has come back to it. Its accounts can be read meanwhile.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -16,12 +16,11 @@ from redis.crc import key_slot
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.encoding import account_key, claim_key
 from pickguard.domain.model.accounts import Account
-from pickguard.domain.model.errors import StoreUnavailable, Unavailable
-from tests.faults.confirmed import confirmed_processes, connect
+from pickguard.domain.model.errors import StoreUnavailable
 from tests.faults.invariants import Scan
-from tests.faults.workload import Load
+from tests.faults.workload import Load, connect, processes, until_it_works
 from tests.support.accounts import an_account, operation, renamed
-from tests.support.engines import PROGRAMS
+from tests.support.engines import PROGRAMS, on_every_engine, on_one_engine
 from tests.support.redis_servers import Server
 from tests.support.tally import Tally, engine_of
 from tests.support.topologies import Cluster, ask, until_in_sync
@@ -33,8 +32,24 @@ LIMIT_SECONDS = 60
 CALL_SECONDS = 3.0
 """The contract's: whatever the store does, every call ends within it."""
 
-on_every_engine = pytest.mark.parametrize("engine", PROGRAMS)
-on_one_engine = pytest.mark.parametrize("engine", [next(iter(PROGRAMS))])
+
+@asynccontextmanager
+async def busy(engine: str, directory: Path, tally: Tally, random: Random) -> AsyncGenerator[tuple[Cluster, Load]]:
+    """Return a Cluster with people on it; in the end its masters are held against what was acknowledged."""
+    async with (
+        asyncio.timeout(LIMIT_SECONDS),
+        Cluster(directory, program=PROGRAMS[engine]) as store,
+        processes(store.url, 2, wait_replicas=1) as use_cases,
+        AsyncExitStack() as stack,
+    ):
+        load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
+        async with load.running():
+            await load.until_acknowledged(random.randrange(20, 300))
+            yield store, load
+        raw = [await stack.enter_async_context(master.client()) for master in await store.masters()]
+        client = await stack.enter_async_context(connect(store.url))
+        await load.audit(*raw, accounts=RedisAccounts(client))
+        tally.engine = await engine_of(raw[0])
 
 
 @on_every_engine
@@ -43,24 +58,16 @@ async def test_a_killed_master_is_replaced_and_nothing_that_was_acknowledged_is_
 ) -> None:
     tally.fault = "master of a Cluster killed"
     for number in range(rounds):
-        async with (
-            asyncio.timeout(LIMIT_SECONDS),
-            Cluster(tmp_path / str(number), program=PROGRAMS[engine]) as store,
-            confirmed_processes(store.url, 2) as use_cases,
-        ):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
-                await load.until_acknowledged(random.randrange(20, 300))
-                old = random.choice(await store.masters())
-                new = await store.replica_of(old)
-                old.kill()
-                await store.until_ok()
-                tally.count("fail-overs")
-                await load.until_acknowledged(random.randrange(20, 100))
-                await old.start()
-                await until_in_sync(new, 1)
-                await load.until_acknowledged(random.randrange(20, 300))
-            await audit(store, load, tally)
+        async with busy(engine, tmp_path / str(number), tally, random) as (store, load):
+            old = random.choice(await store.masters())
+            new = await store.replica_of(old)
+            old.kill()
+            await store.until_ok()
+            tally.count("fail-overs")
+            await load.until_acknowledged(random.randrange(20, 100))
+            await old.start()
+            await until_in_sync(new, 1)
+            await load.until_acknowledged(random.randrange(20, 300))
     tally.assert_clean()
 
 
@@ -72,7 +79,7 @@ async def test_the_accounts_of_other_masters_go_on_while_one_is_down_and_its_own
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Cluster(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url, wait_replicas=0) as client,
+        connect(store.url) as client,
     ):
         accounts = RedisAccounts(client)
         masters = await store.masters()
@@ -80,7 +87,7 @@ async def test_the_accounts_of_other_masters_go_on_while_one_is_down_and_its_own
         back = asyncio.Event()
         fault(masters[0])
         going_on = [asyncio.create_task(use_until(back, accounts, other)) for other in others]
-        assert await use_until_it_works(accounts, own) > 0
+        assert await until_it_works(lambda: use(accounts, own)) > 0
         back.set()
         assert min(await asyncio.gather(*going_on)) > 10
 
@@ -91,24 +98,17 @@ async def test_nothing_is_refused_or_lost_while_slots_move(
 ) -> None:
     tally.fault = "slots of a Cluster moved"
     for number in range(rounds):
-        async with (
-            asyncio.timeout(LIMIT_SECONDS),
-            Cluster(tmp_path / str(number), program=PROGRAMS[engine]) as store,
-            confirmed_processes(store.url, 2) as use_cases,
-        ):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
-                await load.until_acknowledged(200)
-                source, target = random.sample(await store.masters(), 2)
-                for _ in range(SLOTS_MOVED):
-                    slot = random.choice(await slots_with_keys(source))
-                    await store.migrating(slot, source, target)
-                    await load.until_acknowledged(10)
-                    while await store.move_keys(slot, source, target, most=1):
-                        await load.until_acknowledged(2)
-                    await store.migrated(slot, target)
-                    tally.count("slots moved")
-            await audit(store, load, tally)
+        async with busy(engine, tmp_path / str(number), tally, random) as (store, load):
+            await load.until_acknowledged(200)  # so that there are keys to move
+            source, target = random.sample(await store.masters(), 2)
+            for _ in range(SLOTS_MOVED):
+                slot = random.choice(await slots_with_keys(source))
+                await store.migrating(slot, source, target)
+                await load.until_acknowledged(10)
+                while await store.move_keys(slot, source, target, most=1):
+                    await load.until_acknowledged(2)
+                await store.migrated(slot, target)
+                tally.count("slots moved")
     tally.assert_clean()
 
 
@@ -118,7 +118,7 @@ async def test_every_answer_goes_to_its_question_while_a_slot_moves(engine: str,
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Cluster(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url, wait_replicas=0) as another,
+        connect(store.url) as another,
         connect(store.url, wait_replicas=wait_replicas) as client,
     ):
         source, target, _ = await store.masters()
@@ -157,7 +157,8 @@ async def test_a_claim_that_was_lost_with_its_master_lets_two_accounts_have_one_
             if wait_replicas:
                 await of_claim.start()
                 await until_in_sync(replica, 1)
-            await until_added(accounts, second)
+            # Once the client has learned which masters there are now.
+            await until_it_works(lambda: accounts.add(second, operation=operation()), StoreUnavailable)
         scan = await scan_of(store)
         if wait_replicas:
             assert not acknowledged
@@ -165,14 +166,6 @@ async def test_a_claim_that_was_lost_with_its_master_lets_two_accounts_have_one_
         else:
             assert acknowledged
             assert any("has two accounts" in fault for fault in scan.faults)
-
-
-async def audit(store: Cluster, load: Load, tally: Tally) -> None:
-    async with AsyncExitStack() as stack:
-        raw = [await stack.enter_async_context(master.client()) for master in await store.masters()]
-        client = await stack.enter_async_context(connect(store.url, wait_replicas=0))
-        await load.audit(*raw, accounts=RedisAccounts(client))
-        tally.engine = await engine_of(raw[0])
 
 
 async def scan_of(store: Cluster) -> Scan:
@@ -203,27 +196,6 @@ async def use_until(ended: asyncio.Event, accounts: RedisAccounts, account: Acco
         await use(accounts, account)
         times += 1
     return times
-
-
-async def use_until_it_works(accounts: RedisAccounts, account: Account) -> int:
-    """Use an account as soon as that is possible; return how often it was refused."""
-    refusals = 0
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await use(accounts, account)
-            except Unavailable:
-                refusals += 1
-                await asyncio.sleep(0.02)
-            else:
-                return refusals
-
-
-async def until_added(accounts: RedisAccounts, account: Account) -> None:
-    """Add an account once the client has learned which masters there are now."""
-    async with asyncio.timeout(20):
-        while not await is_acknowledged(accounts.add(account, operation=operation())):
-            await asyncio.sleep(0.02)
 
 
 async def slots_with_keys(master: Server) -> list[int]:

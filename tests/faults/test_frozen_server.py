@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from tests.faults.workload import Load, processes
+from tests.faults.workload import load_on, processes
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server
-from tests.support.tally import UNAVAILABLE, UNKNOWN, Tally, engine_of
+from tests.support.tally import UNAVAILABLE, UNKNOWN, Tally
 
 FREEZES = 2
 LIMIT_SECONDS = 3.0
@@ -26,8 +26,7 @@ async def test_every_call_ends_in_time_while_the_server_is_frozen_and_says_what_
         processes(server.url, 2) as use_cases,
     ):
         for _ in range(rounds):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
+            async with load_on(server, use_cases, tally=tally, random=random) as load:
                 for _ in range(FREEZES):
                     await load.until_acknowledged(random.randrange(20, 300))
                     without_answer = tally.counts[UNAVAILABLE] + tally.counts[UNKNOWN]
@@ -36,9 +35,5 @@ async def test_every_call_ends_in_time_while_the_server_is_frozen_and_says_what_
                     await asyncio.sleep(random.uniform(1.2, 3.0))
                     server.thaw()
                     assert tally.counts[UNAVAILABLE] + tally.counts[UNKNOWN] > without_answer
-            async with server.client() as raw:
-                await load.audit(raw)
-                tally.engine = await engine_of(raw)
-                await raw.flushall()
     assert tally.slowest < LIMIT_SECONDS
     tally.assert_clean()

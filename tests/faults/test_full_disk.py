@@ -1,6 +1,5 @@
 """A disk that is full: whatever the server does about it, no acknowledged write may be missing once there is room again."""
 
-import asyncio
 import resource
 import sys
 from collections.abc import AsyncGenerator
@@ -10,10 +9,10 @@ from random import Random
 
 import pytest
 
-from tests.faults.workload import PATIENCE_SECONDS, Load, processes
+from tests.faults.workload import Load, load_on, processes
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server
-from tests.support.tally import UNAVAILABLE, Tally, engine_of
+from tests.support.tally import Tally
 
 pytestmark = pytest.mark.parametrize("engine", PROGRAMS)
 
@@ -35,22 +34,18 @@ def make_room(server: Server) -> None:
 
 
 @asynccontextmanager
-async def loaded(engine: str, fsync: str, directory: Path, tally: Tally, random: Random) -> AsyncGenerator[Server]:
+async def full(engine: str, fsync: str, directory: Path, tally: Tally, random: Random) -> AsyncGenerator[tuple[Server, Load]]:
+    """Return a server whose disk is full, under load."""
     async with (
         Server(directory / "server", {"appendfsync": fsync}, program=PROGRAMS[engine], file_limit=ROOM) as server,
         processes(server.url, 2) as use_cases,
+        load_on(server, use_cases, tally=tally, random=random) as load,
     ):
-        load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-        async with server.client() as raw:
-            tally.engine = await engine_of(raw)
-        async with load.running():
-            await load.until_acknowledged(random.randrange(100, 300))
-            fill(server, random)
-            tally.count("times full")
-            yield server
-            await load.until_acknowledged(100)
-        async with server.client() as raw:
-            await load.audit(raw)
+        await load.until_acknowledged(random.randrange(100, 300))
+        fill(server, random)
+        tally.count("times full")
+        yield server, load
+        await load.until_acknowledged(100)
 
 
 async def test_a_server_that_syncs_every_write_ends_before_it_acknowledges_what_it_cannot_write(
@@ -58,24 +53,10 @@ async def test_a_server_that_syncs_every_write_ends_before_it_acknowledges_what_
 ) -> None:
     tally.fault = "disk full, appendfsync always"
     for number in range(rounds):
-        async with loaded(engine, "always", tmp_path / str(number), tally, random) as server:
+        async with full(engine, "always", tmp_path / str(number), tally, random) as (server, _):
             assert await server.ended() != 0
             await server.restart()
     tally.assert_clean()
-
-
-async def until_refused(tally: Tally, more: int) -> None:
-    enough = tally.counts[UNAVAILABLE] + more
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while tally.counts[UNAVAILABLE] < enough:
-            await asyncio.sleep(0.002)
-
-
-async def until_acknowledged(tally: Tally, more: int) -> None:
-    enough = tally.acknowledged + more
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while tally.acknowledged < enough:
-            await asyncio.sleep(0.002)
 
 
 async def test_a_server_that_syncs_every_second_refuses_writes_until_there_is_room(
@@ -83,8 +64,8 @@ async def test_a_server_that_syncs_every_second_refuses_writes_until_there_is_ro
 ) -> None:
     tally.fault = "disk full, appendfsync everysec"
     for number in range(rounds):
-        async with loaded(engine, "everysec", tmp_path / str(number), tally, random) as server:
-            await until_refused(tally, 50)
+        async with full(engine, "everysec", tmp_path / str(number), tally, random) as (server, load):
+            await load.until_refused(50)
             make_room(server)
     tally.assert_clean()
 
@@ -95,7 +76,6 @@ async def test_a_server_that_syncs_every_second_and_is_killed_on_a_full_disk_sta
     """What it acknowledged until it found out that the disk is full was never written, and a kill takes it: claims, too."""
     tally.fault = "disk full and server killed, appendfsync everysec"
     tally.may_lose = True
-    async with loaded(engine, "everysec", tmp_path, tally, random) as server:
-        await until_refused(tally, 50)
+    async with full(engine, "everysec", tmp_path, tally, random) as (server, load):
+        await load.until_refused(50)
         await server.restart()
-        await until_acknowledged(tally, 50)

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from tests.faults.workload import Load, processes
+from tests.faults.workload import load_on, processes
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server
-from tests.support.tally import Tally, engine_of
+from tests.support.tally import Tally
 
 KILLS = 6
 
@@ -24,8 +24,7 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged(
         processes(server.url, 2) as use_cases,
     ):
         for _ in range(rounds):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
+            async with load_on(server, use_cases, tally=tally, random=random) as load:
                 for _ in range(KILLS):
                     # Only by themselves do the processes come back to work.
                     await load.until_acknowledged(random.randrange(20, 300))
@@ -34,8 +33,4 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged(
                     tally.count("kills")
                     await asyncio.sleep(random.uniform(0, 0.2))
                     await server.start()
-            async with server.client() as raw:
-                await load.audit(raw)
-                tally.engine = await engine_of(raw)
-                await raw.flushall()
     tally.assert_clean()

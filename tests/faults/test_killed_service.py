@@ -6,10 +6,10 @@ from pathlib import Path
 from random import Random
 
 from tests.faults.use_cases import OverHttp
-from tests.faults.workload import Load
+from tests.faults.workload import load_on
 from tests.support.redis_servers import Server
 from tests.support.serving import Serve, serving
-from tests.support.tally import UNKNOWN, Tally, engine_of
+from tests.support.tally import UNKNOWN, Tally
 
 KILLS = 4
 
@@ -25,8 +25,7 @@ async def test_a_killed_service_leaves_nothing_half_done_and_nothing_that_it_ack
             use_cases = [OverHttp(session, service.base) for service in services]
             try:
                 for _ in range(rounds):
-                    load = Load(use_cases, people=8, contested=2, tally=tally, random=random)
-                    async with load.running():
+                    async with load_on(server, use_cases, people=8, contested=2, tally=tally, random=random) as load:
                         for number in range(KILLS):
                             await load.until_acknowledged(random.randrange(5, 40))
                             await asyncio.sleep(random.uniform(0, 0.05))
@@ -36,10 +35,6 @@ async def test_a_killed_service_leaves_nothing_half_done_and_nothing_that_it_ack
                             services[which] = await Serve.start(services[which].data_dir, *options)
                             use_cases[which].base = services[which].base
                         await load.until_acknowledged(20)
-                    async with server.client() as raw:
-                        await load.audit(raw)
-                        tally.engine = await engine_of(raw)
-                        await raw.flushall()
                 assert [await service.stop(signal.SIGTERM) for service in services] == [0, 0]
             finally:
                 for service in services:

@@ -10,7 +10,7 @@ import pytest
 from pickguard.adapters.engine import packaged_program
 from tests.faults.invariants import Scan
 from tests.faults.power import Loss, Power, can_be_cut
-from tests.faults.workload import PATIENCE_SECONDS, Load, processes
+from tests.faults.workload import PATIENCE_SECONDS, Load, load_on, processes
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server
 from tests.support.tally import BROKEN, LOST, Tally, engine_of
@@ -45,18 +45,13 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(
         processes(server.url, 2) as use_cases,
     ):
         for _ in range(rounds):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
+            async with load_on(server, use_cases, tally=tally, random=random) as load:
                 for number in range(CUTS):
                     await load.until_acknowledged(random.randrange(20, 300))
                     await asyncio.sleep(random.uniform(0, 0.02))
                     # Every other time a part of what was being written stays.
                     noted(power.cut(server, *[lambda size: random.randint(0, size)] * (number % 2)), tally)
                     await server.start()
-            async with server.client() as raw:
-                await load.audit(raw)
-                tally.engine = await engine_of(raw)
-                await raw.flushall()
     tally.assert_clean()
 
 
@@ -74,17 +69,13 @@ async def test_a_power_cut_takes_what_was_acknowledged_where_it_is_synced_every_
     async with (
         Server(tmp_path / "server", SYNCED_EVERY_SECOND, program=PROGRAMS[engine], env=power.env) as server,
         processes(server.url, 2) as use_cases,
+        load_on(server, use_cases, tally=tally, random=random),
     ):
-        load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-        async with load.running():
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while power.at_stake(server) < AT_STAKE:
-                    await asyncio.sleep(0.001)
-            noted(power.cut(server), tally)
-            await server.start()
-        async with server.client() as raw:
-            await load.audit(raw)
-            tally.engine = await engine_of(raw)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while power.at_stake(server) < AT_STAKE:
+                await asyncio.sleep(0.001)
+        noted(power.cut(server), tally)
+        await server.start()
     assert tally.counts[LOST] > 0
 
 

@@ -1,6 +1,5 @@
 """A server that answers and does not write, or has forgotten the scripts: for a while, under load."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from random import Random
@@ -9,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.faults.workload import PATIENCE_SECONDS, Load, Person, processes
+from tests.faults.workload import Load, Person, processes
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server
 from tests.support.tally import UNAVAILABLE, UNKNOWN, Tally, engine_of
@@ -28,12 +27,6 @@ class Stage:
     load: Load
     raw: Any
     tally: Tally
-
-    async def until_refused(self, more: int) -> None:
-        enough = self.tally.counts[UNAVAILABLE] + more
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.tally.counts[UNAVAILABLE] < enough:
-                await asyncio.sleep(0.002)
 
     async def prepared(self, count: int) -> list[Person]:
         """Return people with an account, sessions, and a token that was revoked."""
@@ -65,7 +58,7 @@ async def test_full_memory_refuses_what_grows_and_nothing_is_half_done(stage: St
             await stage.load.until_acknowledged(random.randrange(20, 300))
             await stage.raw.config_set("maxmemory", 1)
             stage.tally.count("times full")
-            await stage.until_refused(50)
+            await stage.load.until_refused(50)
             await stage.raw.config_set("maxmemory", 0)
             await stage.load.until_acknowledged(100)
         await stage.load.audit(stage.raw)
@@ -93,7 +86,7 @@ async def test_a_server_that_became_a_replica_refuses_and_nothing_is_half_done(
             await stage.load.until_acknowledged(random.randrange(20, 300))
             await stage.raw.replicaof("127.0.0.1", "1")  # of nobody: nothing listens there
             stage.tally.count("demotions")
-            await stage.until_refused(50)
+            await stage.load.until_refused(50)
             await stage.raw.replicaof("NO", "ONE")
             await stage.load.until_acknowledged(100)
         await stage.load.audit(stage.raw)

@@ -12,7 +12,8 @@ Reading is not protected by any of these: a master that was replaced and does no
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -20,15 +21,13 @@ from random import Random
 import pytest
 
 from pickguard.adapters.redis.accounts import RedisAccounts
-from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.commands import FAILURES
 from pickguard.adapters.redis.sentinels import LOOK_AGAIN
 from pickguard.domain.model.errors import StoreUnavailable, Unavailable
 from pickguard.ports.accounts import Snapshot
-from tests.faults.confirmed import confirmed_processes, connect
-from tests.faults.workload import Load
+from tests.faults.workload import COMMAND_TIMEOUT, Load, connect, processes, until_it_works
 from tests.support.accounts import an_account, operation, renamed
-from tests.support.engines import PROGRAMS
+from tests.support.engines import PROGRAMS, on_every_engine, on_one_engine
 from tests.support.redis_servers import Server
 from tests.support.tally import Tally, engine_of
 from tests.support.topologies import Sentinels, ask, info, until, until_in_sync
@@ -38,10 +37,23 @@ UNGUARDED: Mapping[str, str] = {}
 
 LIMIT_SECONDS = 60
 """Of each test."""
-COMMAND_TIMEOUT = timedelta(seconds=1)
 
-on_every_engine = pytest.mark.parametrize("engine", PROGRAMS)
-on_one_engine = pytest.mark.parametrize("engine", [next(iter(PROGRAMS))])
+
+@asynccontextmanager
+async def busy(engine: str, directory: Path, tally: Tally, random: Random) -> AsyncGenerator[tuple[Sentinels, Load]]:
+    """Return Sentinels above servers with people on them; in the end the master is held against what was acknowledged."""
+    async with (
+        asyncio.timeout(LIMIT_SECONDS),
+        Sentinels(directory, program=PROGRAMS[engine], options=GUARDED) as store,
+        processes(store.url, 2, wait_replicas=1) as use_cases,
+    ):
+        load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
+        async with load.running():
+            await load.until_acknowledged(random.randrange(20, 300))
+            yield store, load
+        async with (await store.master()).client() as raw:
+            await load.audit(raw)
+            tally.engine = await engine_of(raw)
 
 
 async def replicas_of(store: Sentinels, master: Server) -> list[Server]:
@@ -54,22 +66,12 @@ async def test_a_killed_master_is_replaced_and_nothing_that_was_acknowledged_is_
 ) -> None:
     tally.fault = "master killed, replaced by Sentinels"
     for number in range(rounds):
-        async with (
-            asyncio.timeout(LIMIT_SECONDS),
-            Sentinels(tmp_path / str(number), program=PROGRAMS[engine], options=GUARDED) as store,
-            confirmed_processes(store.url, 2) as use_cases,
-        ):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
-                await load.until_acknowledged(random.randrange(20, 300))
-                old = await store.master()
-                old.kill()
-                new = await store.failover_done(old)
-                tally.count("fail-overs")
-                await load.until_acknowledged(random.randrange(100, 300))
-            async with new.client() as raw:
-                await load.audit(raw)
-                tally.engine = await engine_of(raw)
+        async with busy(engine, tmp_path / str(number), tally, random) as (store, load):
+            old = await store.master()
+            old.kill()
+            await store.failover_done(old)
+            tally.count("fail-overs")
+            await load.until_acknowledged(random.randrange(100, 300))
     tally.assert_clean()
 
 
@@ -80,30 +82,20 @@ async def test_a_frozen_master_is_replaced_and_loses_nothing_when_it_comes_back(
     """A Sentinel freezes with it, the one that the processes ask first."""
     tally.fault = "master frozen, replaced by Sentinels, thawed"
     for number in range(rounds):
-        async with (
-            asyncio.timeout(LIMIT_SECONDS),
-            Sentinels(tmp_path / str(number), program=PROGRAMS[engine], options=GUARDED) as store,
-            confirmed_processes(store.url, 2) as use_cases,
-        ):
-            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-            async with load.running():
-                await load.until_acknowledged(random.randrange(20, 300))
-                old = await store.master()
-                sentinel = store.sentinels[0]
-                sentinel.freeze()
-                old.freeze()
-                new = await store.failover_done(old)
-                tally.count("fail-overs")
-                await load.until_acknowledged(random.randrange(50, 100))
-                # Until the last command to the old master was given up: what is read there is not what is true.
-                await asyncio.sleep(COMMAND_TIMEOUT.total_seconds())
-                old.thaw()
-                sentinel.thaw()
-                await until_in_sync(new, 2)
-                await load.until_acknowledged(random.randrange(50, 100))
-            async with new.client() as raw:
-                await load.audit(raw)
-                tally.engine = await engine_of(raw)
+        async with busy(engine, tmp_path / str(number), tally, random) as (store, load):
+            old = await store.master()
+            sentinel = store.sentinels[0]
+            sentinel.freeze()
+            old.freeze()
+            new = await store.failover_done(old)
+            tally.count("fail-overs")
+            await load.until_acknowledged(random.randrange(50, 100))
+            # Until the last command to the old master was given up: what is read there is not what is true.
+            await asyncio.sleep(COMMAND_TIMEOUT.total_seconds())
+            old.thaw()
+            sentinel.thaw()
+            await until_in_sync(new, 2)
+            await load.until_acknowledged(random.randrange(50, 100))
     tally.assert_clean()
 
 
@@ -144,7 +136,7 @@ async def test_a_master_without_replicas_refuses_to_write_if_told_to(engine: str
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine], options=GUARDED) as store,
-        connect(store.url, wait_replicas=0) as client,
+        connect(store.url) as client,
     ):
         accounts = RedisAccounts(client)
         before = await with_ada(accounts)
@@ -178,7 +170,7 @@ async def test_a_write_that_a_replaced_master_still_makes_was_not_acknowledged_i
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine], options=options) as store,
         connect(store.url, wait_replicas=wait_replicas, patience=patience) as client,
-        connect(store.url, wait_replicas=0) as another,
+        connect(store.url) as another,
     ):
         accounts = RedisAccounts(client)
         before = await with_ada(accounts)
@@ -198,8 +190,8 @@ async def test_a_process_that_was_idle_asks_for_the_master_before_it_reads(engin
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url, wait_replicas=0) as idle,
-        connect(store.url, wait_replicas=0) as another,
+        connect(store.url) as idle,
+        connect(store.url) as another,
     ):
         before = await with_ada(RedisAccounts(idle))
         user_id, session = before.account.user.id, before.account.sessions[0]
@@ -219,7 +211,7 @@ async def test_a_connection_to_a_master_that_was_replaced_is_used_no_more(engine
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url, wait_replicas=0, patience=patience) as client,
+        connect(store.url, patience=patience) as client,
     ):
         accounts = RedisAccounts(client)
         before = await with_ada(accounts)
@@ -241,7 +233,7 @@ async def test_a_service_goes_on_while_no_sentinel_answers(engine: str, silence:
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url, wait_replicas=0) as client,
+        connect(store.url) as client,
     ):
         accounts = RedisAccounts(client)
         before = await with_ada(accounts)
@@ -263,7 +255,7 @@ async def test_no_sentinel_is_forgotten_when_many_ask_at_once(engine: str, tmp_p
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url, wait_replicas=0) as client,
+        connect(store.url) as client,
     ):
         first, *others = store.sentinels
         first.kill()
@@ -272,7 +264,8 @@ async def test_no_sentinel_is_forgotten_when_many_ask_at_once(engine: str, tmp_p
         for each in others:
             each.kill()
         await ask(await store.master(), "CLIENT", "KILL", "TYPE", "normal")
-        await until_answered(client)
+        # A Sentinel that has just started does not know at once how the master is.
+        await until_it_works(lambda: client.execute_command("PING"), FAILURES)
 
 
 async def with_ada(accounts: RedisAccounts) -> Snapshot:
@@ -292,23 +285,7 @@ async def is_acknowledged(accounts: RedisAccounts, before: Snapshot) -> bool:
 
 
 async def until_readable(accounts: RedisAccounts, before: Snapshot) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                assert await accounts.get(before.account.user.id) == before
-            except StoreUnavailable:
-                await asyncio.sleep(0.02)
-            else:
-                return
+    async def reads() -> None:
+        assert await accounts.get(before.account.user.id) == before
 
-
-async def until_answered(client: StoreClient) -> None:
-    """Wait until there is an answer: a Sentinel that has just started does not know at once how the master is."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await client.execute_command("PING")
-            except FAILURES:
-                await asyncio.sleep(0.02)
-            else:
-                return
+    await until_it_works(reads, StoreUnavailable)

@@ -21,6 +21,7 @@ import attrs
 import redis.asyncio
 
 from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.connection import open_client
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import (
@@ -39,6 +40,7 @@ from tests.faults.use_cases import InProcess, Opened, Seen, UseCases
 from tests.support.accounts import an_account, operation
 from tests.support.fakes import NoCommonPasswords, RecordedEvents, cheap_hasher
 from tests.support.faults import age_claims
+from tests.support.redis_servers import Server
 from tests.support.tally import (
     ACKNOWLEDGED,
     BROKEN,
@@ -50,10 +52,13 @@ from tests.support.tally import (
     UNAVAILABLE,
     UNKNOWN,
     Tally,
+    engine_of,
 )
 
 Result = TypeVar("Result")
 
+COMMAND_TIMEOUT: Final = timedelta(seconds=1)
+"""How long a process waits for the store, where a test does not say otherwise."""
 PATIENCE_SECONDS: Final = 30.0
 """Until a test gives up on the store to work again. Nothing waits this long unless it fails."""
 
@@ -577,9 +582,16 @@ class Load:
 
     async def until_acknowledged(self, more: int) -> None:
         """Return when so many more operations were acknowledged: the service works."""
-        enough = self._tally.acknowledged + more
+        await self._until(ACKNOWLEDGED, more)
+
+    async def until_refused(self, more: int) -> None:
+        """Return when so many more operations were refused with 503."""
+        await self._until(UNAVAILABLE, more)
+
+    async def _until(self, what: str, more: int) -> None:
+        enough = self._tally.counts[what] + more
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while self._tally.acknowledged < enough:
+            while self._tally.counts[what] < enough:
                 assert not all(person.stopped for person in self.people), self._tally.details
                 await asyncio.sleep(0.002)
 
@@ -641,15 +653,51 @@ class Load:
 
 
 @asynccontextmanager
-async def processes(url: str, count: int, *, patience: timedelta = timedelta(seconds=1)) -> AsyncGenerator[list[UseCases]]:
+async def load_on(
+    server: Server, use_cases: Sequence[UseCases], *, people: int = 20, contested: int = 3, tally: Tally, random: Random
+) -> AsyncGenerator[Load]:
+    """Let people act on a server; in the end hold it against what was acknowledged, and empty it."""
+    load = Load(use_cases, people=people, contested=contested, tally=tally, random=random)
+    async with load.running():
+        yield load
+    async with server.client() as raw:
+        await load.audit(raw)
+        tally.engine = await engine_of(raw)
+        await raw.flushall()
+
+
+def connect(url: str, *, patience: timedelta = COMMAND_TIMEOUT, wait_replicas: int = 0) -> StoreClient:
+    """Return a client as a process has it."""
+    return open_client(url, connections=16, connect_timeout=patience, command_timeout=patience, wait_replicas=wait_replicas)
+
+
+@asynccontextmanager
+async def processes(
+    url: str, count: int, *, patience: timedelta = COMMAND_TIMEOUT, wait_replicas: int = 0
+) -> AsyncGenerator[list[UseCases]]:
     """Return the use cases as so many processes have them: nothing is shared but the store."""
     async with AsyncExitStack() as stack:
         made: list[UseCases] = []
         for _ in range(count):
-            client = open_client(url, connections=16, connect_timeout=patience, command_timeout=patience)
-            await stack.enter_async_context(client)
+            client = await stack.enter_async_context(connect(url, patience=patience, wait_replicas=wait_replicas))
             made.append(in_process(RedisAccounts(client), await stack.enter_async_context(cheap_hasher())))
         yield made
+
+
+async def until_it_works(
+    call: Callable[[], Awaitable[object]], failures: type[Exception] | tuple[type[Exception], ...] = Unavailable
+) -> int:
+    """Call again and again until that does not fail; return how often it did."""
+    failed = 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                await call()
+            except failures:
+                failed += 1
+                await asyncio.sleep(0.02)
+            else:
+                return failed
 
 
 def in_process(accounts: AccountRepository, hasher: PasswordHasher) -> InProcess:

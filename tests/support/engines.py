@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from pickguard.adapters.engine import Engine
 
 VARIABLE: Final = "PICKGUARD_TEST_ENGINES"
@@ -49,6 +51,9 @@ def named_programs(text: str) -> dict[str, Path]:
 
 
 PROGRAMS: Final = programs(os.environ, redis_server=shutil.which("redis-server"))
+
+on_every_engine: Final = pytest.mark.parametrize("engine", PROGRAMS)
+on_one_engine: Final = pytest.mark.parametrize("engine", [next(iter(PROGRAMS))])
 
 
 @contextmanager

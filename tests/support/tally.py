@@ -50,11 +50,6 @@ class Tally:
         """Note how long a call took."""
         self.slowest = max(self.slowest, seconds)
 
-    @property
-    def acknowledged(self) -> int:
-        """How many operations succeeded."""
-        return self.counts[ACKNOWLEDGED]
-
     def violations(self) -> Mapping[str, int]:
         """Return how often there was what must not be."""
         return {kind: self.counts[kind] for kind in VIOLATIONS if self.counts[kind]}
