@@ -17,10 +17,10 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.encoding import account_key, claim_key
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import StoreUnavailable
-from tests.faults.invariants import Scan
 from tests.faults.workload import Load, connect, processes, until_it_works
 from tests.support.accounts import an_account, operation, renamed
 from tests.support.engines import PROGRAMS, on_every_engine, on_one_engine
+from tests.support.invariants import Scan
 from tests.support.redis_servers import Server
 from tests.support.tally import Tally, engine_of
 from tests.support.topologies import Cluster, ask, until_in_sync

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from tests.faults.invariants import Scan
 from tests.faults.workload import Load, processes
 from tests.support.engines import PROGRAMS
+from tests.support.invariants import Scan
 from tests.support.redis_servers import Server, ServerError
 from tests.support.tally import BROKEN, Tally, engine_of
 

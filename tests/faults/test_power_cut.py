@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from pickguard.adapters.engine import packaged_program
-from tests.faults.invariants import Scan
 from tests.faults.power import Loss, Power, can_be_cut
 from tests.faults.workload import PATIENCE_SECONDS, Load, load_on, processes
 from tests.support.engines import PROGRAMS
+from tests.support.invariants import Scan
 from tests.support.redis_servers import Server
 from tests.support.tally import BROKEN, LOST, Tally, engine_of
 

@@ -15,10 +15,10 @@ from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import User
 from pickguard.ports.accounts import Snapshot
-from tests.faults.invariants import Scan
 from tests.faults.workload import Load, in_process
 from tests.support.accounts import an_account, at_address, operation
 from tests.support.fakes import cheap_hasher
+from tests.support.invariants import Scan
 from tests.support.tally import BROKEN, FALSE_REFUSAL, FALSE_SUCCESS, IMPOSSIBLE, LOST, Tally
 
 STEPS = 60
@@ -188,10 +188,17 @@ async def test_the_scan_sees_one_address_with_two_accounts_and_a_claim_of_somebo
     [
         ("other:key", ["other:key has no owner"]),
         ("pg:request:1", ["pg:request:1 would be kept for ever"]),
-        ("pg:probe:1", []),
+        ("pg:probe:1", ["pg:probe:1 would be kept for ever"]),
     ],
 )
 async def test_the_scan_names_keys_that_belong_to_nobody(key: str, faults: list[str]) -> None:
     async with FakeAsyncRedis(version=(7,), protocol=2) as client:
         await client.set(key, "")
         assert (await Scan.of(client)).faults == faults
+
+
+@pytest.mark.parametrize("key", ["pg:request:1", "pg:probe:1"])
+async def test_the_scan_lets_pass_what_goes_by_itself(key: str) -> None:
+    async with FakeAsyncRedis(version=(7,), protocol=2) as client:
+        await client.set(key, "", px=60_000)
+        assert (await Scan.of(client)).faults == []

@@ -35,11 +35,11 @@ from pickguard.domain.model.errors import (
 from pickguard.entrypoints.bootstrap import build_services
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.hashing import PasswordHasher
-from tests.faults.invariants import Scan
 from tests.faults.use_cases import InProcess, Opened, Seen, UseCases
 from tests.support.accounts import an_account, operation
 from tests.support.fakes import NoCommonPasswords, RecordedEvents, cheap_hasher
 from tests.support.faults import age_claims
+from tests.support.invariants import Scan
 from tests.support.redis_servers import Server
 from tests.support.tally import (
     ACKNOWLEDGED,

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -14,9 +13,8 @@ from redis.exceptions import ResponseError
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import LEASE, Claim
 from pickguard.adapters.redis.commands import Client
-from pickguard.adapters.redis.encoding import account_key, claim_key, decode_user
-from pickguard.domain.model.identifiers import UserId
 from tests.support.accounts import an_account, operation
+from tests.support.invariants import Scan
 
 
 class Crash(BaseException):
@@ -57,30 +55,7 @@ async def age_claims(client: Any, milliseconds: int = 1000 * (LEASE.seconds + 1)
 
 async def broken_invariants(client: Any) -> list[str]:
     """Look at every key and say what should not be."""
-    faults = []
-    owners: dict[str, UserId] = {}
-    claims = {}
-    async for raw in client.scan_iter():
-        key = raw.decode()
-        if key.startswith("pg:email:"):
-            claims[key] = Claim.parse(await client.get(key))
-        elif key.startswith("pg:{"):
-            user_id = UserId(UUID(key.removeprefix("pg:{").removesuffix("}")))
-            fields = await client.hgetall(key)
-            if not {b"v", b"o", b"u", b"c"} <= set(fields):
-                faults.append(f"{key} is half an account: {sorted(fields)}")
-                continue
-            address = decode_user(fields[b"u"], user_id).email.key
-            if address in owners:
-                faults.append(f"{address} has two accounts")
-            owners[address] = user_id
-        elif not key.startswith(("pg:request:", "pg:probe:")) or await client.pttl(key) == -1:
-            faults.append(f"{key} belongs to nobody")
-    for address, user_id in owners.items():
-        claim = claims.get(claim_key("pg", address))
-        if claim is None or claim.user_id != user_id:
-            faults.append(f"{account_key('pg', user_id)} is without its claim on {address}")
-    return faults
+    return (await Scan.of(client)).faults
 
 
 async def lost_addresses(client: Any, *addresses: str) -> list[str]:

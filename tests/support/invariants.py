@@ -6,8 +6,11 @@ from uuid import UUID
 
 from pickguard.adapters.redis.claims import Claim
 from pickguard.adapters.redis.encoding import (
+    CREDENTIAL,
+    MADE_BY,
     OPERATIONS,
     SESSION_PREFIX,
+    USER,
     VERSION,
     claim_key,
     decode_snapshot,
@@ -17,8 +20,7 @@ from pickguard.ports.accounts import OPERATION_ID_BYTES, REMEMBERED_OPERATIONS, 
 
 _CLAIM = "pg:email:"
 _ACCOUNT = "pg:{"
-_PROBE = "pg:probe:"
-_REQUEST = "pg:request:"
+_PASSING = ("pg:request:", "pg:probe:")
 _FOR_EVER = -1  # what PTTL answers for a key without an end; -2 for one that has just gone
 _DIGEST_BYTES = 32
 
@@ -60,11 +62,10 @@ class Scan:
         elif key.startswith(_ACCOUNT):
             fields = await master.hgetall(key)
             self._read_account(UserId(UUID(key.removeprefix(_ACCOUNT).removesuffix("}"))), fields)
-        elif key.startswith(_REQUEST):
-            if await master.pttl(key) == _FOR_EVER:
-                self.faults.append(f"{key} would be kept for ever")
-        elif not key.startswith(_PROBE):
+        elif not key.startswith(_PASSING):
             self.faults.append(f"{key} has no owner")
+        elif await master.pttl(key) == _FOR_EVER:
+            self.faults.append(f"{key} would be kept for ever")
 
     def _read_account(self, user_id: UserId, fields: Mapping[bytes, bytes]) -> None:
         try:
@@ -77,7 +78,7 @@ class Scan:
         remembered, rest = divmod(len(operations), OPERATION_ID_BYTES)
         if rest or remembered != min(snapshot.version, REMEMBERED_OPERATIONS):
             self.faults.append(f"{user_id} remembers {remembered} operations at version {snapshot.version}")
-        for name in fields.keys() - {VERSION, OPERATIONS, b"u", b"c"}:
+        for name in fields.keys() - {VERSION, OPERATIONS, USER, CREDENTIAL, MADE_BY}:
             if not name.startswith(SESSION_PREFIX) or len(name) != len(SESSION_PREFIX) + _DIGEST_BYTES:
                 self.faults.append(f"{user_id} has a field that is none of its own")
         ids = [session.id for session in snapshot.account.sessions]
