@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -91,10 +91,7 @@ def serve_command(**given: str | None) -> None:
 
     Without options it listens at https://127.0.0.1:9443 and keeps its data in ./pickguard-data.
     """
-    try:
-        settings = Settings.load(given, os.environ)
-    except SettingsError as error:
-        _fail(str(error), MISUSED)
+    settings = _load(given)
     try:
         from pickguard.entrypoints.serving import ServingError, serve  # noqa: PLC0415 (aiohttp, for this command only)
     except ModuleNotFoundError as error:
@@ -121,10 +118,7 @@ def doctor_command(*, as_json: bool, repair: bool, no_scan: bool, **given: str |
     """
     if repair and no_scan:
         _fail("--repair and --no-scan exclude each other: what is to be mended has to be looked for", MISUSED)
-    try:
-        settings = Settings.load(given, os.environ)
-    except SettingsError as error:
-        _fail(str(error), MISUSED)
+    settings = _load(given)
     try:
         from pickguard.entrypoints.doctor import DoctorError, examine  # noqa: PLC0415 (rich, for this command only)
     except ModuleNotFoundError as error:
@@ -135,6 +129,13 @@ def doctor_command(*, as_json: bool, repair: bool, no_scan: bool, **given: str |
         _fail(str(error), MISUSED)
     except DoctorError as error:
         _fail(str(error), FAILED)
+
+
+def _load(given: Mapping[str, str | None]) -> Settings:
+    try:
+        return Settings.load(given, os.environ)
+    except SettingsError as error:
+        _fail(str(error), MISUSED)
 
 
 def _set_up_logging(settings: Settings) -> None:
