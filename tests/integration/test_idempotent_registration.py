@@ -43,6 +43,13 @@ async def register(services: Services, *, key: str | None = KEY, password: str =
     return await services.registration.register(name=name, email="ada@example.com", password=password, idempotency_key=key)
 
 
+async def commands_of_a_registration(hasher: Argon2Hasher, clock: Clock) -> int:
+    async with a_server() as client:
+        counting = FaultyClient(client, at=0, fault="")
+        await register(services_on(counting, hasher, clock))
+    return counting.sent
+
+
 async def addresses_of(client: Any) -> int:
     return len([key async for key in client.scan_iter(match="pg:{*")])
 
@@ -51,10 +58,8 @@ async def addresses_of(client: Any) -> int:
 async def test_a_repeat_after_a_fault_at_any_command_makes_one_account_and_gets_its_user(fault: str) -> None:
     clock = FakeClock()
     async with cheap_hasher() as hasher:
-        async with a_server() as client:
-            counting = FaultyClient(client, at=0, fault="")
-            await register(services_on(counting, hasher, clock))
-        for at in range(1, counting.sent + 1):
+        sent = await commands_of_a_registration(hasher, clock)
+        for at in range(1, sent + 1):
             async with a_server() as client:
                 first: User | None = None
                 try:
@@ -115,10 +120,8 @@ class Overtaken:
 async def test_a_try_that_is_overtaken_by_another_and_by_a_deletion_leaves_no_second_account() -> None:
     clock = FakeClock()
     async with cheap_hasher() as hasher:
-        async with a_server() as client:
-            counting = FaultyClient(client, at=0, fault="")
-            await register(services_on(counting, hasher, clock))
-        for at in range(1, counting.sent + 3):
+        sent = await commands_of_a_registration(hasher, clock)
+        for at in range(1, sent + 3):
             async with a_server() as client:
                 other = services_on(client, hasher, clock)
                 first: list[User] = []
