@@ -21,17 +21,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import Claim
 from pickguard.adapters.redis.commands import Client
-from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.encoding import VERSION, account_key, claim_key
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import AddressTaken, Conflict, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import User
-from pickguard.entrypoints.bootstrap import build_services
 from pickguard.ports.accounts import AccountRepository, Snapshot
-from pickguard.ports.hashing import PasswordHasher
-from tests.support.fakes import NoCommonPasswords, RecordedEvents, cheap_hasher
+from tests.faults.workload import services_of
+from tests.support.fakes import wired
 from tests.support.faults import Proxy
 from tests.support.histories import InProcess, OverHttp, Recorder, Service, UnsteadyClient, look_at_all, run_clients
 from tests.support.redis_servers import Server
@@ -83,23 +81,11 @@ def judge(recorder: Recorder, tally: Tally, *, lossy: bool) -> None:
             tally.violation(IMPOSSIBLE, str(verdict))
 
 
-def in_process(accounts: AccountRepository, hasher: PasswordHasher) -> InProcess:
-    """Return the use cases on a repository, as one process has them."""
-    return InProcess(
-        build_services(accounts=accounts, hasher=hasher, events=RecordedEvents(), common_passwords=NoCommonPasswords())
-    )
-
-
 @asynccontextmanager
 async def two_processes(url: str, patience: timedelta) -> AsyncGenerator[list[InProcess]]:
     """Return the use cases as two processes have them: nothing is shared but the store."""
-    async with AsyncExitStack() as stack:
-        made = []
-        for _ in range(2):
-            client = open_client(url, connections=16, connect_timeout=patience, command_timeout=patience)
-            await stack.enter_async_context(client)
-            made.append(in_process(RedisAccounts(client), await stack.enter_async_context(cheap_hasher())))
-        yield made
+    async with services_of(url, 2, patience=patience) as made:
+        yield [InProcess(each) for each in made]
 
 
 @attrs.frozen(kw_only=True)
@@ -355,9 +341,10 @@ async def simulated(adapter: Callable[[Client], AccountRepository], seed: int, *
     """Record two processes in a simulation, in which all that happens follows from the seed."""
     random, addresses = Random(seed), ("a@example.com", "b@example.com")
     async with FakeAsyncRedis(version=(7,), protocol=2) as server:
-        services = [in_process(adapter(UnsteadyClient(server, random, losses=losses)), InstantHasher()) for _ in range(2)]
+        adapters = [adapter(UnsteadyClient(server, random, losses=losses)) for _ in range(2)]
+        services = [InProcess(wired(each, InstantHasher())) for each in adapters]
         recorder = await one_history(services, addresses, seed=seed, actions=10)
-        await look_at_all(recorder, in_process(RedisAccounts(server), InstantHasher()), addresses)
+        await look_at_all(recorder, InProcess(wired(RedisAccounts(server), InstantHasher())), addresses)
         return recorder
 
 

@@ -32,12 +32,12 @@ from pickguard.domain.model.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from pickguard.entrypoints.bootstrap import build_services
+from pickguard.entrypoints.bootstrap import Services
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.hashing import PasswordHasher
 from tests.faults.use_cases import InProcess, Opened, Seen, UseCases
 from tests.support.accounts import an_account, operation
-from tests.support.fakes import NoCommonPasswords, RecordedEvents, cheap_hasher
+from tests.support.fakes import cheap_hasher, wired
 from tests.support.faults import age_claims
 from tests.support.invariants import Scan
 from tests.support.redis_servers import Server
@@ -676,11 +676,18 @@ async def processes(
     url: str, count: int, *, patience: timedelta = COMMAND_TIMEOUT, wait_replicas: int = 0
 ) -> AsyncGenerator[list[UseCases]]:
     """Return the use cases as so many processes have them: nothing is shared but the store."""
+    async with services_of(url, count, patience=patience, wait_replicas=wait_replicas) as made:
+        yield [InProcess(each) for each in made]
+
+
+@asynccontextmanager
+async def services_of(url: str, count: int, *, patience: timedelta, wait_replicas: int = 0) -> AsyncGenerator[list[Services]]:
+    """Return the services that so many processes are made of."""
     async with AsyncExitStack() as stack:
-        made: list[UseCases] = []
+        made = []
         for _ in range(count):
             client = await stack.enter_async_context(connect(url, patience=patience, wait_replicas=wait_replicas))
-            made.append(in_process(RedisAccounts(client), await stack.enter_async_context(cheap_hasher())))
+            made.append(wired(RedisAccounts(client), await stack.enter_async_context(cheap_hasher())))
         yield made
 
 
@@ -702,6 +709,4 @@ async def until_it_works(
 
 def in_process(accounts: AccountRepository, hasher: PasswordHasher) -> InProcess:
     """Return the use cases on a repository, as one process has them."""
-    return InProcess(
-        build_services(accounts=accounts, hasher=hasher, events=RecordedEvents(), common_passwords=NoCommonPasswords())
-    )
+    return InProcess(wired(accounts, hasher))

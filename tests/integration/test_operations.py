@@ -27,7 +27,7 @@ from pickguard.ports.checkup import Kind
 from tests.integration.test_acl import COMMANDS, described, for_sentinels
 from tests.support.faults import age_claims, broken_invariants
 from tests.support.redis_servers import Server, ServerError, free_port
-from tests.support.serving import Api, Serve, run_to_end, serving
+from tests.support.serving import Api, Serve, ended, run_to_end, serving
 from tests.support.topologies import Replicated, ask, info, until, until_in_sync
 
 ROOT: Final = Path(__file__).parents[2]
@@ -223,13 +223,7 @@ async def shell(script: str, directory: Path, *, status: int = 0) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    try:
-        async with asyncio.timeout(PATIENCE):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    output, _ = await ended(process)
     assert process.returncode == status, output.decode()
     return output.decode(errors="replace")
 

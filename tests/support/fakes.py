@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
 from pickguard.domain.model.events import Event
+from pickguard.entrypoints.bootstrap import Services, build_services
+from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.hashing import PasswordHasher
 
 GOOD_PASSWORD = "correct horse battery staple"
 OTHER_PASSWORD = "an entirely different phrase"
@@ -46,3 +49,8 @@ class NoCommonPasswords:
 def cheap_hasher(**more: object) -> Argon2Hasher:
     """Argon2id as weak as the library lets it be."""
     return Argon2Hasher(parameters=Argon2Parameters(memory_kib=8, time_cost=1), **more)  # type: ignore[arg-type]
+
+
+def wired(accounts: AccountRepository, hasher: PasswordHasher) -> Services:
+    """Return the use cases on a repository, as one process has them."""
+    return build_services(accounts=accounts, hasher=hasher, events=RecordedEvents(), common_passwords=NoCommonPasswords())

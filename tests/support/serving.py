@@ -135,15 +135,20 @@ async def run_to_end(*args: str, environment: Mapping[str, str] | None = None, c
         env={**clean_environment(), **(environment or {})},
         cwd=cwd,
     )
+    output, errors = await ended(process)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """Return what a process prints until it ends, which must be in time."""
     try:
         async with asyncio.timeout(START_SECONDS):
-            output, errors = await process.communicate()
+            return await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
 
 
 def children(pid: int) -> list[int]:

@@ -17,10 +17,9 @@ from pytest_aiohttp import AiohttpServer
 from pickguard.adapters.memory import MemoryAccounts
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.domain.model import errors
-from pickguard.entrypoints.bootstrap import build_services
 from pickguard.entrypoints.http.problems import UNKNOWN_OUTCOME, for_error
 from pickguard.ports.accounts import AccountRepository
-from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, NoCommonPasswords, RecordedEvents
+from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, wired
 from tests.support.histories import (
     ANSWERS,
     AccountsModel,
@@ -435,9 +434,7 @@ def test_a_report_has_no_secret_in_it() -> None:
 
 
 def in_process(accounts: AccountRepository) -> InProcess:
-    return InProcess(
-        build_services(accounts=accounts, hasher=InstantHasher(), events=RecordedEvents(), common_passwords=NoCommonPasswords())
-    )
+    return InProcess(wired(accounts, InstantHasher()))
 
 
 async def one_client(seed: int, actions: int = 60) -> Recorder:
