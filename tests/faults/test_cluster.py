@@ -7,6 +7,7 @@ replica has come back to it. Its accounts can be read meanwhile.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -14,6 +15,7 @@ import pytest
 from redis.crc import key_slot
 
 from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.cluster import ClusterClient
 from pickguard.adapters.redis.encoding import account_key, claim_key
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import StoreUnavailable
@@ -90,6 +92,24 @@ async def test_the_accounts_of_other_masters_go_on_while_one_is_down_and_its_own
         assert await until_it_works(lambda: use(accounts, own)) > 0
         back.set()
         assert min(await asyncio.gather(*going_on)) > 10
+
+
+@on_one_engine
+async def test_nobody_waits_for_silent_nodes_to_say_which_masters_there_are(engine: str, tmp_path: Path) -> None:
+    patience = timedelta(seconds=4 * CALL_SECONDS)
+    async with (
+        asyncio.timeout(LIMIT_SECONDS),
+        Cluster(tmp_path, program=PROGRAMS[engine], node_timeout_ms=20_000) as store,  # all stay what they are
+        connect(store.url, patience=patience) as client,
+    ):
+        assert isinstance(client, ClusterClient)
+        accounts = RedisAccounts(client)
+        *silent, awake = await store.masters()
+        account = await an_account_on(store, accounts, awake)
+        for each in silent:
+            each.freeze()
+        client._cluster.trust_layout(yes=False)  # as redis-py does whenever a command has failed
+        await use(accounts, account)
 
 
 @on_every_engine
