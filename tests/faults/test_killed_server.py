@@ -28,9 +28,9 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged(
                 for _ in range(KILLS):
                     # Only by themselves do the processes come back to work.
                     await load.until_acknowledged(random.randrange(20, 300))
-                    await asyncio.sleep(random.uniform(0, 0.02))
+                    await asyncio.sleep(random.uniform(0, 0.02))  # some command is half-way then
                     server.kill()
                     tally.count("kills")
-                    await asyncio.sleep(random.uniform(0, 0.2))
+                    await asyncio.sleep(random.uniform(0, 0.2))  # there is no server for a while
                     await server.start()
     tally.assert_clean()

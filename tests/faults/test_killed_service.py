@@ -28,7 +28,7 @@ async def test_a_killed_service_leaves_nothing_half_done_and_nothing_that_it_ack
                     async with load_on(server, use_cases, people=8, contested=2, tally=tally, random=random) as load:
                         for number in range(KILLS):
                             await load.until_acknowledged(random.randrange(5, 40))
-                            await asyncio.sleep(random.uniform(0, 0.05))
+                            await asyncio.sleep(random.uniform(0, 0.05))  # some request is half-way then
                             which = number % 2
                             await services[which].end()
                             tally.count("kills")

@@ -48,7 +48,7 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(
             async with load_on(server, use_cases, tally=tally, random=random) as load:
                 for number in range(CUTS):
                     await load.until_acknowledged(random.randrange(20, 300))
-                    await asyncio.sleep(random.uniform(0, 0.02))
+                    await asyncio.sleep(random.uniform(0, 0.02))  # some command is half-way then
                     # Every other time a part of what was being written stays.
                     noted(power.cut(server, *[lambda size: random.randint(0, size)] * (number % 2)), tally)
                     await server.start()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -464,7 +465,7 @@ async def test_whatever_happens_meanwhile_no_fault_is_seen_where_there_is_none(h
     while True:
         at += 1
         async with scene() as stage:
-            store = Store(stage.direct, at=at, happens=lambda stage=stage: HAPPENINGS[happening](stage))  # type: ignore[misc]
+            store = Store(stage.direct, at=at, happens=partial(HAPPENINGS[happening], stage))
             inspection = await look(store, repair=True)
             assert inspection.found == {}, f"at command {at}"
             assert await broken_invariants(stage.direct) == [], f"at command {at}"
@@ -484,7 +485,7 @@ async def test_whatever_happens_to_an_account_meanwhile_its_repair_breaks_nothin
                 await stage.direct.delete(claim_of(stage.ada))
             else:
                 await put_claim(stage.direct, "ada@example.com", an_account(), age=OLD)
-            store = Store(stage.direct, at=at, happens=lambda stage=stage: HAPPENINGS[happening](stage))  # type: ignore[misc]
+            store = Store(stage.direct, at=at, happens=partial(HAPPENINGS[happening], stage))
             await look(store, repair=True)
             assert await broken_invariants(stage.direct) == [], f"at command {at}"
             await age_claims(stage.direct)

@@ -393,11 +393,15 @@ async def test_sentinels_as_they_are_written(tmp_path: Path) -> None:
         assert await service.stop() == 0
 
 
-async def ready_again(api: Api) -> None:
-    """Wait until the service was not ready, and is."""
+async def until_not_ready(api: Api) -> None:
     async with asyncio.timeout(PATIENCE):
         while (await api.call("GET", "/readyz"))[0] == 200:
             await asyncio.sleep(0.02)
+
+
+async def ready_again(api: Api) -> None:
+    """Wait until the service was not ready, and is."""
+    await until_not_ready(api)
     await api.until_ready()
 
 
@@ -447,9 +451,7 @@ async def test_a_service_left_with_a_master_without_replicas_is_not_ready_and_st
         assert await api.register() == 201
         token = await api.log_in()
         store.replicas[0].freeze()
-        async with asyncio.timeout(PATIENCE):
-            while (await api.call("GET", "/readyz"))[0] == 200:
-                await asyncio.sleep(0.05)
+        await until_not_ready(api)
         assert await api.me(token) == 200
         assert await api.register("new@example.com") == 503
 

@@ -118,7 +118,7 @@ def test_a_store_that_is_set_up_as_a_system_of_record_is_well(servers: list[Serv
         ({"failure": "Connection refused"}, "reachable", DANGER, True),
     ],
 )
-def test_what_is_not_safe_is_found(facts: Facts, finding: str, verdict: Verdict, durability: bool) -> None:  # noqa: FBT001
+def test_what_is_not_safe_is_found(facts: Facts, finding: str, verdict: Verdict, *, durability: bool) -> None:
     assert not_well(attrs.evolve(GOOD, **facts)) == {finding: (verdict, durability)}
 
 
@@ -175,7 +175,7 @@ def test_where_something_should_take_over_there_has_to_be_something(topology: To
         ({"full_coverage": True}, "cluster-require-full-coverage", WARNING, False),
     ],
 )
-def test_what_is_wrong_with_a_cluster_is_found(facts: Facts, finding: str, verdict: Verdict, durability: bool) -> None:  # noqa: FBT001
+def test_what_is_wrong_with_a_cluster_is_found(facts: Facts, finding: str, verdict: Verdict, *, durability: bool) -> None:
     assert not_well(attrs.evolve(IN_CLUSTER, **facts), topology=Topology.CLUSTER) == {finding: (verdict, durability)}
 
 
@@ -447,7 +447,7 @@ async def confirmed(answers: Mapping[str, Any], *, strict: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-async def test_a_service_on_a_safe_store_starts_without_a_word(strict: bool) -> None:  # noqa: FBT001
+async def test_a_service_on_a_safe_store_starts_without_a_word(*, strict: bool) -> None:
     assert await confirmed(ANSWERS, strict=strict) == []
 
 

@@ -171,7 +171,7 @@ class Engine:
             raise EngineError(f"the engine {program} cannot be run: {error.strerror}") from error
         try:
             # In a group of its own as well, so that nothing that ends ours ends the guard before it has done its work.
-            self._guard = subprocess.Popen(  # noqa: S603
+            self._guard = subprocess.Popen(  # noqa: S603 (a script of our own)
                 ["/bin/sh", "-c", _GUARD, str(self._process.pid)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -140,7 +140,7 @@ _DAY = timedelta(days=1)
 def _setting(
     default: Any,
     read: Callable[[str], Any],
-    help: str,  # noqa: A002
+    help: str,  # noqa: A002 (as click calls it)
     metavar: str = "",
     *,
     secret: bool = False,

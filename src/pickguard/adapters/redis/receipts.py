@@ -20,12 +20,12 @@ class RedisReceipts:
         self._commands = Commands(client)
         self._prefix = prefix
 
-    async def read(self, request: KeyDigest, now: datetime) -> Receipt | None:  # noqa: ARG002
+    async def read(self, request: KeyDigest, now: datetime) -> Receipt | None:  # noqa: ARG002 (the server's clock counts)
         """See `Receipts.read`."""
         text = await self._commands.ask("GET", receipt_key(self._prefix, request))
         return None if text is None else decode_receipt(text)
 
-    async def open(self, request: KeyDigest, fingerprint: str, now: datetime) -> Receipt:  # noqa: ARG002
+    async def open(self, request: KeyDigest, fingerprint: str, now: datetime) -> Receipt:  # noqa: ARG002 (the server's clock counts)
         """See `Receipts.open`."""
         text = encode_receipt(Receipt(fingerprint=fingerprint))
         try:
