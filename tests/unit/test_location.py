@@ -37,6 +37,13 @@ def test_a_service_behind_sentinels(scheme: str) -> None:
     )
 
 
+@pytest.mark.parametrize("hosts", ["[::1],[::2]:5", "user@[::1],b", "user:p%5Bss@a,[::1]"])
+def test_hosts_in_brackets_may_stand_anywhere(hosts: str) -> None:
+    found = Location.parse(f"redis+cluster://{hosts}")
+    assert len(found.hosts) == 2
+    assert ("::1", 6379) in found.hosts
+
+
 @pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
 def test_a_cluster(scheme: str) -> None:
     expected = Location(topology=Topology.CLUSTER, hosts=(("a", 6379), ("b", 7000)), tls=scheme.startswith("rediss"))

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import attrs
 
-from pickguard.adapters.redis.location import PARAMETERS, Location, Topology
+from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, split_url
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
@@ -406,6 +405,6 @@ def option(name: str) -> Option:
 
 def redacted(url: str) -> str:
     """Return a URL with its user, password and query left out."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}:{'//' if host or parts.scheme == 'unix' else ''}{host}{parts.path}"

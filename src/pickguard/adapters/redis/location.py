@@ -10,6 +10,7 @@ redis+cluster://[user[:password]@]host[:6379],…               a cluster, found
 With ``rediss+sentinel`` and ``rediss+cluster`` every connection, also those to the sentinels, is by TLS.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final, Self
@@ -87,7 +88,7 @@ class Location:
             known = ", ".join(PARAMETERS)
             raise ValueError(f"a store's URL begins with one of {known}")
         try:
-            parts = urlsplit(url)
+            parts = split_url(url)
             given = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             raise _incomplete(scheme) from None
@@ -120,6 +121,14 @@ class Location:
             sentinel_username=parameters.get("sentinel_username"),
             sentinel_password=parameters.get("sentinel_password"),
         )
+
+
+def split_url(url: str) -> SplitResult:
+    """Take a URL apart. `urlsplit` does not, in Python's newer releases, where a host in brackets stands among others."""
+    found = re.match("[^:/?#]*://([^/?#]*)", url)
+    if found is None:
+        return urlsplit(url)
+    return urlsplit(url[: found.start(1)] + url[found.end(1) :])._replace(netloc=found[1])
 
 
 def _read_place(scheme: str, topology: Topology, parts: SplitResult) -> tuple[tuple[tuple[str, int], ...], str, str]:
