@@ -233,7 +233,7 @@ async def test_a_service_goes_on_while_no_sentinel_answers(engine: str, silence:
     async with (
         asyncio.timeout(LIMIT_SECONDS),
         Sentinels(tmp_path, program=PROGRAMS[engine]) as store,
-        connect(store.url) as client,
+        connect(store.url, patience=timedelta(seconds=4)) as client,
     ):
         accounts = RedisAccounts(client)
         before = await with_ada(accounts)
@@ -248,6 +248,9 @@ async def test_a_service_goes_on_while_no_sentinel_answers(engine: str, silence:
             )
             await asyncio.sleep(LOOK_AGAIN.total_seconds() / 2)
         assert found == [before] * 32
+        await asyncio.sleep(LOOK_AGAIN.total_seconds())
+        async with asyncio.timeout(2):  # nobody waits for those who did not answer the last time
+            assert await accounts.get(before.account.user.id) == before
 
 
 @on_one_engine
