@@ -11,6 +11,7 @@ from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.system import SystemClock, SystemSecrets
+from pickguard.adapters.turns import LoopTurns
 from pickguard.domain.model.credentials import PasswordRules
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.sessions import SessionRules
@@ -68,7 +69,7 @@ def build_services(
     secrets = secrets or SystemSecrets()
     session_rules = session_rules or SessionRules()
     fields = FieldExaminer(rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords())
-    changes = AccountChanges(accounts=accounts, events=events or LoggedEvents(), secrets=secrets)
+    changes = AccountChanges(accounts=accounts, events=events or LoggedEvents(), secrets=secrets, turns=LoopTurns())
     authentication = Authentication(
         accounts=accounts,
         changes=changes,

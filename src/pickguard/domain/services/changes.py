@@ -1,9 +1,7 @@
 """How a use case changes an account: load, decide, save, and once more where another write came first."""
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from weakref import WeakValueDictionary
 
 import attrs
 
@@ -14,6 +12,7 @@ from pickguard.domain.model.identifiers import UserId
 from pickguard.ports.accounts import OPERATION_ID_BYTES, AccountRepository, Snapshot
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.secrets import SecretSource
+from pickguard.ports.turns import Turns
 
 ATTEMPTS = 64
 """Those of one process that met a conflict take turns, so this many processes may change one account at once and more."""
@@ -30,7 +29,7 @@ class AccountChanges:
     _accounts: AccountRepository
     _events: EventPublisher
     _secrets: SecretSource
-    _turns: WeakValueDictionary[UserId, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+    _turns: Turns
 
     def new_operation(self) -> bytes:
         """Return an id for one write."""
@@ -103,4 +102,4 @@ class AccountChanges:
 
     def _turn(self, user_id: UserId, attempt: int) -> AbstractAsyncContextManager[None]:
         """Let those who met a conflict try again one after the other, or else they would only meet each other again."""
-        return self._turns.setdefault(user_id, asyncio.Lock()) if attempt else nullcontext()
+        return self._turns.of(user_id) if attempt else nullcontext()
