@@ -40,8 +40,10 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(
 ) -> None:
     tally.fault = "power cut, appendfsync always"
     power = Power(tmp_path / "power")
+    # The packaged engine mends a torn log by itself, and a service's own store lets it.
+    options = {"aof-load-truncated": "yes"} if PROGRAMS[engine] is None else {}
     async with (
-        Server(tmp_path / "server", program=PROGRAMS[engine], env=power.env) as server,
+        Server(tmp_path / "server", options, program=PROGRAMS[engine], env=power.env) as server,
         processes(server.url, 2) as use_cases,
     ):
         for _ in range(rounds):
@@ -51,7 +53,8 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(
                     await asyncio.sleep(random.uniform(0, 0.02))  # some command is half-way then
                     # Every other time a part of what was being written stays.
                     noted(power.cut(server, *[lambda size: random.randint(0, size)] * (number % 2)), tally)
-                    await server.start()
+                    if await server.start_after_power_cut():
+                        tally.count("logs cut off")
     tally.assert_clean()
 
 
@@ -75,7 +78,7 @@ async def test_a_power_cut_takes_what_was_acknowledged_where_it_is_synced_every_
             while power.at_stake(server) < AT_STAKE:
                 await asyncio.sleep(0.001)
         noted(power.cut(server), tally)
-        await server.start()
+        await server.start_after_power_cut()
     assert tally.counts[LOST] > 0
 
 
@@ -84,26 +87,26 @@ async def test_a_log_that_ends_within_a_command_is_read_up_to_there(
 ) -> None:
     tally.fault = "power cut, torn end of the log"
     power = Power(tmp_path / "power")
+    options = {**SYNCED_EVERY_SECOND, "aof-load-truncated": "yes"}
     torn = 0
-    async with (
-        Server(tmp_path / "server", SYNCED_EVERY_SECOND, program=PROGRAMS[engine], env=power.env) as server,
-        processes(server.url, 2) as use_cases,
-    ):
-        for _ in range(rounds):
-            for _ in range(CUTS):
-                load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
-                async with load.running():
-                    await load.until_acknowledged(random.randrange(100, 200))
-                noted(power.cut(server, lambda size: random.randint(1, size - 1) if size > 1 else size), tally)
-                await server.start()
-                torn += "short read while loading" in server.last_words(40)
-                async with server.client() as raw:
-                    scan = await Scan.of(raw)
-                    tally.engine = await engine_of(raw)
-                    tally.count("accounts checked", len(scan.accounts))
-                    for fault in scan.faults:
-                        tally.violation(BROKEN, fault)
-                    await raw.flushall()
+    for number in range(CUTS * rounds):
+        # Each starts on its log once, since not every engine may go on with such a log: see test_torn_transaction.py.
+        async with (
+            Server(tmp_path / f"server-{number}", options, program=PROGRAMS[engine], env=power.env) as server,
+            processes(server.url, 2) as use_cases,
+        ):
+            load = Load(use_cases, people=20, contested=3, tally=tally, random=random)
+            async with load.running():
+                await load.until_acknowledged(random.randrange(100, 200))
+            noted(power.cut(server, lambda size: random.randint(1, size - 1) if size > 1 else size), tally)
+            await server.start()
+            torn += "short read while loading" in server.last_words(40)
+            async with server.client() as raw:
+                scan = await Scan.of(raw)
+                tally.engine = await engine_of(raw)
+            tally.count("accounts checked", len(scan.accounts))
+            for fault in scan.faults:
+                tally.violation(BROKEN, fault)
     tally.count("torn ends", torn)
     assert torn > 0
     tally.assert_clean()

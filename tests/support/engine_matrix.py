@@ -121,9 +121,10 @@ def with_libraries(program: Path, libraries: Path) -> Path:
     if subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0:
         return program
     script = program.with_name(f"{program.name}.sh")
+    # By the name that it was called: a link to it named redis-check-aof is that tool, as a link to a server is. sh has no -a.
     script.write_text(
-        f"#!/bin/sh\nLD_LIBRARY_PATH={shlex.quote(str(libraries.absolute()))}\nexport LD_LIBRARY_PATH\n"
-        f'exec {shlex.quote(str(program.absolute()))} "$@"\n'
+        f"#!/bin/bash\nLD_LIBRARY_PATH={shlex.quote(str(libraries.absolute()))}\nexport LD_LIBRARY_PATH\n"
+        f'exec -a "$0" {shlex.quote(str(program.absolute()))} "$@"\n'
     )
     script.chmod(0o755)
     return script

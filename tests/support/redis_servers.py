@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,11 +27,13 @@ START_SECONDS: Final = 20.0
 SYSTEM_OF_RECORD: Final[Mapping[str, str]] = {
     "appendonly": "yes",
     "appendfsync": "always",
+    "aof-load-truncated": "no",
     "save": '""',
     "maxmemory-policy": "noeviction",
 }
 """What we recommend for a server that is the only place where the data is."""
 
+_ENDS_TOO_EARLY = "Unexpected end of file reading the append only file"
 _GUARD = 'read -r _; kill -KILL "$0" 2>/dev/null'
 _ATTEMPTS = 10
 
@@ -173,6 +176,25 @@ class Server:
                 raise
             return
 
+    async def start_after_power_cut(self) -> bool:
+        """Start as docs/operations.md says: a log that ends too early is cut first. Tell whether it was."""
+        try:
+            await self.start()
+        except ServerError as error:
+            if _ENDS_TOO_EARLY not in str(error):
+                raise
+            self._cut_log()
+            await self.start()
+            return True
+        return False
+
+    def _cut_log(self) -> None:
+        """Take from the log the command, or the whole transaction, that it ends within."""
+        with tempfile.TemporaryDirectory() as directory:
+            tool = Path(directory) / "redis-check-aof"  # which a server is by that name
+            tool.symlink_to(self._program)
+            subprocess.run([tool, "--fix", self.append_only_file], input=b"y\n", capture_output=True, check=True)
+
     async def restart(self) -> None:
         """Kill what may still run, and start again on the same port with the same data."""
         self.kill()
@@ -247,6 +269,12 @@ class Server:
     def log(self) -> Path:
         """All that the server has said, over restarts."""
         return self.directory / "server.log"
+
+    @property
+    def append_only_file(self) -> Path:
+        """The file that writes are appended to."""
+        (file,) = [*self.directory.glob("appendonlydir/*.incr.aof"), *self.directory.glob("appendonly.aof")]
+        return file
 
     @property
     def _configuration(self) -> Path:
