@@ -278,6 +278,7 @@ def test_the_composition_is_the_api_and_a_redis_that_keeps_what_it_acknowledges(
     assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == {
         "--appendonly": "yes",
         "--appendfsync": "always",
+        "--aof-load-truncated": "no",
         "--save": "",
         "--maxmemory-policy": "noeviction",
         "--requirepass": PASSWORD,

