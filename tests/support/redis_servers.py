@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pickguard.adapters.engine import packaged_program
+from pickguard.adapters.redis.durability import mends_torn_transactions
 
 START_SECONDS: Final = 20.0
 """Until a test gives up on a server that does not come up. Nothing waits this long unless it fails."""
@@ -332,3 +333,10 @@ class Server:
             if time.monotonic() > give_up_at:
                 raise ServerError(f"{self} does not answer: {reason}\n{self.last_words()}")
             await asyncio.sleep(0.01)
+
+
+async def mends_torn_logs(client: redis.asyncio.Redis) -> bool:
+    """Say whether a server is taken to mend a log that ends within a transaction."""
+    about = await client.info("server")
+    engine = about.get("server_name", "redis")
+    return mends_torn_transactions(engine, tuple(int(part) for part in about[f"{engine}_version"].split(".")))

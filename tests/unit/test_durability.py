@@ -42,6 +42,7 @@ GOOD = ServerFacts(
     aof_rewritten=True,
     fsync="always",
     fsync_off_in_rewrites=False,
+    loads_truncated=False,
     snapshots=False,
     replicas=0,
     least_replicas=0,
@@ -78,6 +79,9 @@ def not_well(*servers: ServerFacts, **more: Any) -> dict[str, tuple[Verdict, boo
         ([attrs.evolve(GOOD, engine="redis", version=(99, 0, 0))], Topology.SERVER),
         ([attrs.evolve(GOOD, engine="valkey", version=(8, 0, 0))], Topology.SERVER),
         ([attrs.evolve(GOOD, memory_limit=2_000_000)], Topology.SERVER),
+        ([attrs.evolve(GOOD, version=(9, 1, 2), loads_truncated=True)], Topology.SERVER),
+        ([attrs.evolve(GOOD, version=(9, 1, 2), loads_truncated=None)], Topology.SERVER),
+        ([attrs.evolve(GOOD, version=(10, 0), loads_truncated=True)], Topology.SERVER),
     ],
 )
 def test_a_store_that_is_set_up_as_a_system_of_record_is_well(servers: list[ServerFacts], topology: Topology) -> None:
@@ -110,6 +114,10 @@ def test_a_store_that_is_set_up_as_a_system_of_record_is_well(servers: list[Serv
         ({"fsync": None}, "appendfsync", UNKNOWN, True),
         ({"fsync_off_in_rewrites": True}, "no-appendfsync-on-rewrite", WARNING, True),
         ({"fsync_off_in_rewrites": None}, "no-appendfsync-on-rewrite", UNKNOWN, True),
+        ({"loads_truncated": True}, "aof-load-truncated", WARNING, True),
+        ({"loads_truncated": None}, "aof-load-truncated", UNKNOWN, True),
+        ({"loads_truncated": True, "version": (9, 1, 1)}, "aof-load-truncated", WARNING, True),
+        ({"loads_truncated": True, "engine": "redis", "version": (99, 0, 0)}, "aof-load-truncated", WARNING, True),
         ({"aof_written": False}, "aof-write", DANGER, True),
         ({"aof_rewritten": False}, "aof-rewrite", WARNING, False),
         ({"replicas": 1}, "min-replicas-to-write", WARNING, True),
@@ -141,7 +149,7 @@ def test_a_server_that_tells_nothing_is_unknown() -> None:
     silent = ServerFacts(name="one:6379", takes_writes=True)
     unknown = not_well(silent)
     assert set(unknown.values()) == {(UNKNOWN, True)}
-    assert unknown.keys() == {"info", "appendonly", "appendfsync", "no-appendfsync-on-rewrite"}
+    assert unknown.keys() == {"info", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "aof-load-truncated"}
 
 
 def test_replicas_that_are_good_enough_for_a_rule_that_cannot_be_read_are_well() -> None:
@@ -336,6 +344,7 @@ INFO = {
 CONFIGURED = {
     "appendfsync": b"always",
     "no-appendfsync-on-rewrite": b"no",
+    "aof-load-truncated": b"no",
     "save": b"",
     "min-replicas-to-write": b"0",
     "cluster-require-full-coverage": b"yes",
@@ -383,6 +392,9 @@ async def test_a_server_is_asked_for_all_that_is_judged() -> None:
             },
             {"min-replicas-to-write": DANGER},
         ),
+        ({"CONFIG GET aof-load-truncated": [b"aof-load-truncated", b"yes"]}, {"aof-load-truncated": WARNING}),
+        ({"CONFIG GET aof-load-truncated": REFUSED}, {"aof-load-truncated": UNKNOWN}),
+        ({"INFO": {**INFO, "valkey_version": "9.1.2"}, "CONFIG GET aof-load-truncated": REFUSED}, {}),
         ({"INFO": REFUSED}, {"info": UNKNOWN, "appendonly": UNKNOWN}),
         ({"TIME": REFUSED}, {}),
         ({"CONFIG GET appendfsync": [b"appendfsync", b"everysec"]}, {"appendfsync": WARNING}),

@@ -51,6 +51,7 @@ TOPICS: Final = {
         "appendonly",
         "appendfsync",
         "no-appendfsync-on-rewrite",
+        "aof-load-truncated",
         "aof-write",
         "aof-rewrite",
     ),

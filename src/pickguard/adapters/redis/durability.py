@@ -24,6 +24,11 @@ OLDEST: Final[Mapping[str, tuple[int, ...]]] = {"redis": (6, 2, 14), "valkey": (
 """The oldest supported version of each engine. Redis 6.2.5 lets scripts write where min-replicas-to-write says no (redis/redis
 issue 5301)."""
 
+MENDS_TORN_TRANSACTIONS: Final[Mapping[str, tuple[int, ...]]] = {"valkey": (9, 1, 2)}
+"""The first version of each engine that drops the whole of a transaction which its log ends within (valkey-io/valkey pull
+request 4342). Others drop the last command only: what they append then belongs to that transaction when they start again, and
+is lost. What a script writes by several commands lies in the log as a transaction."""
+
 CLOCK_WARNING: Final = timedelta(seconds=1)
 CLOCK_DANGER: Final = (LEASE - DEADLINE) / 2
 """Past the whole of that gap a claim can be taken over while a save that relies on it is still let through."""
@@ -37,6 +42,7 @@ _SAMPLES = 3
 _CONFIGURATION = (
     "appendfsync",
     "no-appendfsync-on-rewrite",
+    "aof-load-truncated",
     "save",
     "min-replicas-to-write",
     "cluster-require-full-coverage",
@@ -67,6 +73,8 @@ class ServerFacts:
     """Whether its last rewrite went well."""
     fsync: str | None = None
     fsync_off_in_rewrites: bool | None = None
+    loads_truncated: bool | None = None
+    """Whether it starts on an append-only file that ends too early."""
     snapshots: bool | None = None
     replicas: int | None = None
     """Replicas that are online."""
@@ -201,6 +209,7 @@ def _with_configuration(facts: ServerFacts, configuration: Mapping[str, str | No
         facts,
         fsync=configuration["appendfsync"],
         fsync_off_in_rewrites=_flag(configuration["no-appendfsync-on-rewrite"], yes="yes"),
+        loads_truncated=_flag(configuration["aof-load-truncated"], yes="yes"),
         snapshots=None if save is None else bool(save.strip()),
         # Where the rule is there by its name, and without effect by another, the server's own word above counts.
         least_replicas=int(least)
@@ -365,6 +374,7 @@ def _judge_files(server: ServerFacts) -> Iterator[Finding]:
         yield _found(server, "appendonly", Verdict.OK, "It has an append-only file.")
     yield _judge_fsync(server)
     yield _judge_fsync_in_rewrites(server)
+    yield _judge_torn_transactions(server)
     if server.aof_written is not None:
         if server.aof_written:
             yield _found(server, "aof-write", Verdict.OK, "Its last write to the append-only file went well.")
@@ -400,6 +410,32 @@ def _judge_fsync_in_rewrites(server: ServerFacts) -> Finding:
         found = "While the append-only file is rewritten, acknowledged writes are not on disk: a power cut then loses them."
         return _found(server, name, Verdict.WARNING, found, "Set no-appendfsync-on-rewrite no.")
     return _found(server, name, Verdict.OK, "Writes reach the disk during a rewrite of the file, too.")
+
+
+def mends_torn_transactions(engine: str | None, version: tuple[int, ...] | None) -> bool:
+    """Say whether an engine can be left alone with a log that ends within a transaction."""
+    first = MENDS_TORN_TRANSACTIONS.get(engine or "")
+    return first is not None and version is not None and version >= first
+
+
+def _judge_torn_transactions(server: ServerFacts) -> Finding:
+    name = "aof-load-truncated"
+    if mends_torn_transactions(server.engine, server.version):
+        return _found(server, name, Verdict.OK, "Of a log that ends within a transaction it drops all of that.")
+    if server.loads_truncated is None:
+        found = "It does not tell whether it starts on a log that ends too early."
+        return _found(server, name, Verdict.UNKNOWN, found, _ASK_ANOTHER)
+    if server.loads_truncated:
+        found = (
+            "After a power cut it may go on with a log that ends within a transaction, and lose at its next start what it "
+            "acknowledged meanwhile."
+        )
+        advice = (
+            "Set aof-load-truncated no and, where it then refuses to start, cut the log with redis-check-aof --fix; or use "
+            f"Valkey {_dotted(MENDS_TORN_TRANSACTIONS['valkey'])}."
+        )
+        return _found(server, name, Verdict.WARNING, found, advice)
+    return _found(server, name, Verdict.OK, "It does not start on a log that ends too early.")
 
 
 def _judge_replicas(server: ServerFacts, topology: Topology, wait_replicas: int) -> Iterator[Finding]:
