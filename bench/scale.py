@@ -38,7 +38,7 @@ from redis.crc import key_slot
 from pickguard.adapters.engine import Engine, packaged_program
 from pickguard.adapters.redis.accounts import DEFAULT_PREFIX, RedisAccounts
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.redis.encoding import OPERATIONS, VERSION, account_key, claim_key, encode_account
+from pickguard.adapters.redis.encoding import OPERATIONS, VERSION, account_key, claim_key, encode_account, encode_claim
 from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.identifiers import SessionId, UserId, uuid7
@@ -186,7 +186,7 @@ def registration(account: Account) -> Iterator[tuple[Any, ...]]:
     """Yield the commands that a registration comes to."""
     user_id, operation = account.user.id, _operation(account, 0)
     made_at = int(account.user.created_at.timestamp() * 1000)
-    yield "SET", claim_key(DEFAULT_PREFIX, account.user.email.key), f"{user_id} {operation.hex()} {made_at}"
+    yield "SET", claim_key(DEFAULT_PREFIX, account.user.email.key), encode_claim(user_id, operation, made_at)
     fields = encode_account(attrs.evolve(account, sessions=()))
     yield "HSET", account_key(DEFAULT_PREFIX, user_id), VERSION, 1, OPERATIONS, operation, *_flat(fields)
 

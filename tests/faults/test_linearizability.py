@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import Claim
 from pickguard.adapters.redis.commands import Client
-from pickguard.adapters.redis.encoding import VERSION, account_key, claim_key
+from pickguard.adapters.redis.encoding import VERSION, account_key, claim_key, encode_claim
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import AddressTaken, Conflict, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
@@ -227,7 +227,7 @@ class CheckThenSet(RedisAccounts):
         address = account.user.email
         if await self.find(address) is not None:
             raise AddressTaken
-        claim = f"{account.user.id} {operation.hex()} 0"
+        claim = encode_claim(account.user.id, operation, 0)
         await self._commands.ask("SET", claim_key(self._prefix, address.key), claim)
         await self._save(None, account, operation, claim=None)
 

@@ -15,7 +15,7 @@ from pickguard.adapters.redis import scripts
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import LEASE
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.redis.encoding import claim_key
+from pickguard.adapters.redis.encoding import claim_key, encode_claim
 from pickguard.domain.model.users import EmailAddress
 from tests.faults.use_cases import UseCases
 from tests.faults.wire import CUT_REPLY, FAULTS, LATE_COMMAND, LATER_COMMAND, Wire
@@ -105,7 +105,7 @@ class Stage:
             # What a crash leaves behind, more than half a minute later.
             orphan = an_account(f"{person.name}@example.com").user
             now, _ = await self.raw.time()
-            claim = f"{orphan.id} {operation().hex()} {1000 * (now - LEASE.seconds - 1)}"
+            claim = encode_claim(orphan.id, operation(), 1000 * (now - LEASE.seconds - 1))
             await self.raw.set(claim_key("pg", EmailAddress.parse(orphan.email.value).key), claim)
         elif use_case != "register":
             await person.register(self.undisturbed)

@@ -16,7 +16,7 @@ import pytest
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.redis.encoding import claim_key
+from pickguard.adapters.redis.encoding import claim_key, encode_claim
 from pickguard.entrypoints.doctor import EXPLANATIONS
 from pickguard.ports.checkup import Kind
 from tests.support.accounts import an_account, operation
@@ -187,7 +187,9 @@ async def test_lost_claims_are_a_failure_until_they_are_repaired(tmp_path: Path,
     async with Server(tmp_path / "server", program=PROGRAMS[program]) as server, server.client() as direct:
         await register(server.url, "ada@example.com", "grace@example.com")
         await direct.delete(claim_key("pg", "ada@example.com"))
-        await direct.set(claim_key("pg", "gone@example.com"), f"{an_account().user.id} {operation().hex()} 1700000000000")
+        await direct.set(
+            claim_key("pg", "gone@example.com"), encode_claim(an_account().user.id, operation(), 1_700_000_000_000)
+        )
         await direct.set("another", "program's")
         seen = await doctor(tmp_path, "--store", server.url)
         assert seen.status == 3
@@ -205,7 +207,9 @@ async def test_lost_claims_are_a_failure_until_they_are_repaired(tmp_path: Path,
 
 async def test_what_cannot_be_repaired_stays_a_failure_and_harmless_orphans_are_none(tmp_path: Path) -> None:
     async with Server(tmp_path / "server") as server, server.client() as direct:
-        await direct.set(claim_key("pg", "gone@example.com"), f"{an_account().user.id} {operation().hex()} 1700000000000")
+        await direct.set(
+            claim_key("pg", "gone@example.com"), encode_claim(an_account().user.id, operation(), 1_700_000_000_000)
+        )
         assert (await doctor(tmp_path, "--store", server.url)).status == 0
         await direct.set("pg:unheard\x1b[31mof", "1")
         seen = await doctor(tmp_path, "--store", server.url, "--repair")

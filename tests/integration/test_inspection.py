@@ -23,7 +23,7 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import LEASE
 from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.redis.encoding import account_key, claim_key, encode_account
+from pickguard.adapters.redis.encoding import account_key, claim_key, encode_account, encode_claim
 from pickguard.adapters.redis.inspection import LISTED, inspect
 from pickguard.adapters.redis.location import Location
 from pickguard.adapters.redis.receipts import RedisReceipts
@@ -108,7 +108,7 @@ async def now(client: Any) -> int:
 
 async def put_claim(client: Any, email: str, account: Account, *, age: int) -> str:
     key = claim_key("pg", email)
-    await client.set(key, f"{account.user.id} {operation().hex()} {await now(client) - age}")
+    await client.set(key, encode_claim(account.user.id, operation(), await now(client) - age))
     return key
 
 
@@ -313,9 +313,9 @@ async def test_the_keys_of_a_cluster_are_seen_and_mended_wherever_they_are(tmp_p
         for account in everybody[::2]:
             await client.execute_command("DEL", claim_of(account))
         nobody = an_account()
-        text = f"{nobody.user.id} {operation().hex()} {int(time.time() * 1000) - OLD}"
+        claim = encode_claim(nobody.user.id, operation(), int(time.time() * 1000) - OLD)
         for number in range(10):
-            await client.execute_command("SET", claim_key("pg", f"orphan{number}@example.com"), text)
+            await client.execute_command("SET", claim_key("pg", f"orphan{number}@example.com"), claim)
         assert (await look(client)).found == {Kind.MISSING_CLAIM: 30, Kind.ORPHAN_CLAIM: 10}
         assert (await look(client, repair=True)).repaired == {Kind.MISSING_CLAIM: 30, Kind.ORPHAN_CLAIM: 10}
         assert await look(client) == Inspection(accounts=60, sessions=60, claims=60)

@@ -1,6 +1,7 @@
 """Every crash point, every lost answer and every interleaving of the Redis adapter, on a server in memory."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 from pickguard import AccountsError, AddressTaken, AddressUndecided, OutcomeUnknown, StoreUnavailable
 from pickguard.adapters.redis import claims, scripts
 from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.claims import Claim
 from pickguard.adapters.redis.commands import REFUSALS, NotSentError
+from pickguard.adapters.redis.encoding import account_key, claim_key, session_field
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import Conflict
 from pickguard.ports.accounts import Snapshot
 from tests.support.accounts import an_account, at_address, operation, renamed
-from tests.support.faults import Crash, FaultyClient, age_claims, broken_invariants, lost_addresses
+from tests.support.faults import Crash, FaultyClient, age_claims, aged, broken_invariants, lost_addresses
 
 ADDRESSES = ("ada@example.com", "new@example.com")
 
@@ -197,9 +200,8 @@ async def test_a_save_under_a_claim_past_its_deadline_is_refused_and_gives_the_c
             async def execute_command(self, *args: Any, **options: Any) -> Any:
                 answer = await super().execute_command(*args, **options)
                 if args[0] in {"EVAL", "EVALSHA"} and isinstance(answer, list):
-                    won, text, now = answer
-                    user_id, nonce, made_at = text.decode().split(" ")
-                    return [won, f"{user_id} {nonce} {int(made_at) - 11_000}".encode(), now]
+                    won, record, now = answer
+                    return [won, aged(Claim.parse(record), 11_000), now]
                 return answer
 
         with pytest.raises(StoreUnavailable):
@@ -213,6 +215,56 @@ async def test_a_flushed_script_is_sent_again() -> None:
         before = await with_ada(client)
         await client.script_flush()
         await rename(RedisAccounts(client), before)
+
+
+OLD_RECORDS = {
+    "u": b'{"n":"Ada","e":"ada@example.com","v":false,"c":1767323045678,"u":1767323045678}',
+    "c": b'{"h":"$argon2id$not-a-real-hash","e":1,"c":1767323045678}',
+    "session": b'{"i":"019b7d1f2a0e70008000000000000001","c":1767323045678,"l":1767323045678,"a":1767323045678}',
+    "claim": b"019b7d1f-2a0e-7000-8000-000000000001 0123456789abcdef 1767323045678",
+}
+"""What versions in development wrote, before there were formats with numbers."""
+
+
+@pytest.mark.parametrize("what", OLD_RECORDS)
+async def test_what_this_version_cannot_read_is_unavailable_and_stays_as_it_is(what: str) -> None:
+    async with a_server() as client:
+        accounts = RedisAccounts(client)
+        ada = an_account(sessions=1)
+        await accounts.add(ada, operation=operation())
+        before = await accounts.get(ada.user.id)
+        assert before is not None
+        (session,) = ada.sessions
+        account, claim = account_key("pg", ada.user.id), claim_key("pg", ada.user.email.key)
+        if what == "claim":
+            await client.set(claim, OLD_RECORDS[what])
+        else:
+            await client.hset(account, session_field(session.digest) if what == "session" else what, OLD_RECORDS[what])
+        await age_readable_claims(client)
+        there = await client.hgetall(account), await client.get(claim)
+        refused = {
+            "u": ("get", "find", "read", "add"),
+            "c": ("get", "find"),
+            "session": ("get", "find", "read"),
+            "claim": ("find", "add", "change address", "remove"),
+        }
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "get": lambda: accounts.get(ada.user.id),
+            "find": lambda: accounts.find(ada.user.email),
+            "read": lambda: accounts.read_session(ada.user.id, session.digest),
+            "add": lambda: accounts.add(an_account(), operation=operation()),
+            "change address": lambda: change_address(accounts, before),
+            "remove": lambda: remove(accounts, before),
+        }
+        for name in refused[what]:
+            with pytest.raises(StoreUnavailable, match="which this version does not know"):
+                await calls[name]()
+            assert (await client.hgetall(account), await client.get(claim)) == there, name
+
+
+async def age_readable_claims(client: Any) -> None:
+    with contextlib.suppress(StoreUnavailable):
+        await age_claims(client)
 
 
 ERRORS = [

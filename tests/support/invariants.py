@@ -12,6 +12,7 @@ from pickguard.adapters.redis.encoding import (
     SESSION_PREFIX,
     USER,
     VERSION,
+    UnreadableError,
     claim_key,
     decode_snapshot,
 )
@@ -71,7 +72,7 @@ class Scan:
         try:
             snapshot = decode_snapshot(fields, user_id)
             operations = fields[OPERATIONS]
-        except (KeyError, ValueError) as error:
+        except (KeyError, UnreadableError) as error:
             self.faults.append(f"{user_id} is half an account, or none that can be read: {error!r}")
             return
         self.accounts[str(user_id)] = snapshot

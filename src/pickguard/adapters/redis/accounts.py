@@ -68,7 +68,7 @@ class RedisAccounts:
     async def add(self, account: Account, *, operation: bytes) -> None:
         """See `AccountRepository.add`."""
         address, user_id = account.user.email.key, account.user.id
-        claim = await self._claims.acquire(address, user_id, nonce=operation.hex())
+        claim = await self._claims.acquire(address, user_id, nonce=operation)
         await self._save_under(claim, address, None, account, operation)
 
     async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:
@@ -79,7 +79,7 @@ class RedisAccounts:
                 raise Conflict
             return
         superfluous = await self._claims.read(old_address)
-        claim = await self._claims.acquire(new_address, after.user.id, nonce=operation.hex())
+        claim = await self._claims.acquire(new_address, after.user.id, nonce=operation)
         await self._save_under(claim, new_address, before, after, operation)
         if superfluous is not None and superfluous.user_id == after.user.id:
             await self._claims.release(old_address, superfluous)

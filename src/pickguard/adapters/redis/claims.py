@@ -20,12 +20,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Self
-from uuid import UUID
 
 import attrs
 
 from pickguard.adapters.redis.commands import Commands, UnderReplicatedError
-from pickguard.adapters.redis.encoding import claim_key
+from pickguard.adapters.redis.encoding import claim_key, claim_mark, decode_claim
 from pickguard.adapters.redis.scripts import CLAIM, RELEASE, TAKE_OVER, Script
 from pickguard.domain.model.errors import AddressTaken, AddressUndecided, Conflict, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
@@ -43,15 +42,15 @@ _LONGEST_PAUSE = 0.1
 class Claim:
     """The value of a claim: whose it is, and when it was made or renewed."""
 
-    text: bytes
+    record: bytes
     user_id: UserId
     made_at: int
 
     @classmethod
-    def parse(cls, text: bytes) -> Self:
-        """Read a claim's value."""
-        user_id, _, made_at = text.decode().split(" ")
-        return cls(text=text, user_id=UserId(UUID(user_id)), made_at=int(made_at))
+    def parse(cls, record: bytes) -> Self:
+        """Read a claim's value. Raises `UnreadableError`."""
+        user_id, made_at = decode_claim(record)
+        return cls(record=record, user_id=user_id, made_at=made_at)
 
 
 class Claims:
@@ -64,22 +63,22 @@ class Claims:
 
     async def read(self, address: str) -> Claim | None:
         """Return the claim on an address."""
-        text = await self._commands.ask("GET", claim_key(self._prefix, address))
-        return None if text is None else Claim.parse(text)
+        record = await self._commands.ask("GET", claim_key(self._prefix, address))
+        return None if record is None else Claim.parse(record)
 
-    async def acquire(self, address: str, user_id: UserId, *, nonce: str) -> Claim:
+    async def acquire(self, address: str, user_id: UserId, *, nonce: bytes) -> Claim:
         """Claim an address for an account that does not have it yet.
 
         Raises `AddressTaken`; `Conflict` where the account has the address by now; `AddressUndecided` where a young claim has
         no account within `PATIENCE`; `StoreUnavailable`.
         """
-        key = claim_key(self._prefix, address)
+        key, mark = claim_key(self._prefix, address), claim_mark(user_id, nonce)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE.total_seconds()
         pause = _FIRST_PAUSE
         while True:
-            won, text, now = await self._confirmed(address, CLAIM, key, str(user_id), nonce)
-            there = Claim.parse(text)
+            won, record, now = await self._confirmed(address, CLAIM, key, mark)
+            there = Claim.parse(record)
             if won:
                 return there
             if await self._has_address(there.user_id, address):
@@ -88,10 +87,10 @@ class Claims:
                 raise AddressTaken
             wait = LEASE // timedelta(milliseconds=1) - (now - there.made_at)
             if wait <= 0:
-                least_age = str(LEASE // timedelta(milliseconds=1))
-                won, text = await self._confirmed(address, TAKE_OVER, key, there.text, str(user_id), nonce, least_age)
+                least_age = LEASE // timedelta(milliseconds=1)
+                won, record = await self._confirmed(address, TAKE_OVER, key, there.record, there.made_at, mark, least_age)
                 if won:
-                    return Claim.parse(text)
+                    return Claim.parse(record)
             elif loop.time() > give_up_at:
                 raise AddressUndecided(
                     "another request has claimed this address and has not ended",
@@ -107,17 +106,17 @@ class Claims:
         Where the store cannot be asked, the claim is left: what it stood for is decided, and it can be taken over.
         """
         try:
-            await self._commands.repeatable(RELEASE, claim_key(self._prefix, address), claim.text)
+            await self._commands.repeatable(RELEASE, claim_key(self._prefix, address), claim.record)
         except (StoreUnavailable, UnderReplicatedError):
             return
 
-    async def _confirmed(self, address: str, script: Script, key: str, *args: str | bytes) -> Any:
+    async def _confirmed(self, address: str, script: Script, key: str, *args: bytes | int) -> Any:
         """Run a script that claims, and take the claim back where too few replicas have it: a fail-over could lose it."""
         try:
             return await self._commands.repeatable(script, key, *args)
         except UnderReplicatedError as error:
-            won, text, *_ = error.answer
+            won, record, *_ = error.answer
             if not won:
                 return error.answer
-            await self.release(address, Claim.parse(text))
+            await self.release(address, Claim.parse(record))
             raise StoreUnavailable("too few replicas have confirmed the claim on an address") from error

@@ -1,36 +1,54 @@
-"""How an account lies in its hash.
+"""How an account lies in its hash, and what else there is.
 
 ```
 pg:{<user id>}            HASH
   v                       version, a decimal number
   o                       ids of the last operations, newest first, 8 bytes each
-  u                       the user, JSON
-  c                       the credential, JSON
+  u                       the user
+  c                       the credential
   r                       the digest of the request that made the account, 16 raw bytes, if it named itself
-  s:<digest>              one session, JSON; the digest is 32 raw bytes
+  s:<digest>              one session; the digest is 32 raw bytes
 
-pg:email:<digest>         STRING: <user id> <nonce> <time in ms>, the claim on an address;
-                          the digest is SHA-256 of the address's key, in unpadded base64url
+pg:email:<digest>         STRING: the claim on an address;
+                          the digest is the beginning of SHA-256 of the address's key, in base64url
 
-pg:request:<digest>       STRING: JSON, the receipt of a request; it goes by itself after a day
+pg:request:<digest>       STRING: the receipt of a request; it goes by itself after a day
 
 pg:probe:<number>         STRING: written to see whether that is possible; it goes by itself after a second
 ```
 
+User, credential, session, claim and receipt are records of bytes. The first byte is the number of the record's format, so that
+another one can be told apart from it. A record begins with parts of a fixed length, big-endian; texts follow them in UTF-8,
+all but the last with their lengths in front:
+
+```
+user        1, verified 1, created 8, updated 8, length of name 2, length of key 2 | name, key of the address, address
+            a length of -1: the key is the address in lower case, and not stored
+credential  1, epoch 4, changed 8 | hash
+session     1, id 16, created 8, last used 8, authenticated 8, length of IP address 2 | IP address, user agent
+            a length of -1: no IP address; an empty user agent: none; phrases in it are packed
+claim       1, user id 16, nonce 8, made 6
+receipt     1, kind of answer 1, user id 16, time of the answer 8 | fingerprint
+            kinds: 0 none yet, 1 registered, 2 refused; without a user the rest is zeros
+```
+
 Times are milliseconds since 1970. The braces make the user's id the hash tag: all of an account lies in one Cluster slot.
+
+What cannot be read is refused with `UnreadableError`, never guessed at: it may be of a newer version.
 """
 
 import base64
 import hashlib
+import struct
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Final
 from uuid import UUID
-
-import orjson
 
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.credentials import Credential
+from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered
 from pickguard.domain.model.identifiers import SessionId, UserId
 from pickguard.domain.model.sessions import Client, Session, SessionDigest
@@ -47,8 +65,49 @@ SESSION_PREFIX = b"s:"
 REMEMBERED = 2048
 """How many users and sessions that were read are kept as objects. What is stored is the key, so they are never out of date."""
 
+FORMAT: Final = 1
+
+ADDRESS_DIGEST_BYTES: Final = 21
+"""Two addresses with one digest would be told apart, but take the claim from each other. To find two takes 2^84 attempts."""
+
+_USER: Final = struct.Struct(">B?qqhh")
+_CREDENTIAL: Final = struct.Struct(">BIq")
+_SESSION: Final = struct.Struct(">B16sqqqh")
+_CLAIM_MARK: Final = struct.Struct(">B16s8s")
+_CLAIM: Final = struct.Struct(">B16s8sHI")
+_RECEIPT: Final = struct.Struct(">BB16sq")
+_UNANSWERED, _REGISTERED, _REFUSED = range(3)
+
+# What user agents have in common, each stored as one control character, of which they have none (see `Client`). The list is
+# part of the format: with another list it is another format.
+_PHRASES: Final = (
+    "Mozilla/5.0 (",
+    ") AppleWebKit/537.36 (KHTML, like Gecko) Chrome/",
+    ".0.0.0 Mobile Safari/537.36",
+    ".0.0.0 Safari/537.36",
+    ") AppleWebKit/605.1.15 (KHTML, like Gecko) ",
+    "Version/",
+    " Mobile/15E148",
+    " Safari/60",
+    ") Gecko/20100101 Firefox/",
+    " Edg/",
+    "Windows NT 10.0; Win64; x64",
+    "Macintosh; Intel Mac OS X 10",
+    "X11; Linux x86_64",
+    "Linux; Android 10; K",
+    "iPhone; CPU iPhone OS ",
+    " like Mac OS X",
+)
+_BY_CODE: Final = dict(enumerate(_PHRASES, start=1))
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DAMAGED = (struct.error, ValueError, OverflowError)
+"""What reading bytes that are no record raises: too few of them, no UTF-8, no time."""
+
+
+class UnreadableError(StoreUnavailable):
+    """What is stored is no record, or one of a format that this version does not know. It is left as it is."""
 
 
 def account_key(prefix: str, user_id: UserId) -> str:
@@ -58,13 +117,12 @@ def account_key(prefix: str, user_id: UserId) -> str:
 
 def claim_key(prefix: str, address_key: str) -> str:
     """Return the key of the claim on an address."""
-    digest = base64.urlsafe_b64encode(hashlib.sha256(address_key.encode()).digest()).rstrip(b"=").decode()
-    return f"{prefix}:email:{digest}"
+    return f"{prefix}:email:{_in_base64(hashlib.sha256(address_key.encode()).digest()[:ADDRESS_DIGEST_BYTES])}"
 
 
 def receipt_key(prefix: str, request: KeyDigest) -> str:
     """Return the key of a request's receipt."""
-    return f"{prefix}:request:{base64.urlsafe_b64encode(request).rstrip(b'=').decode()}"
+    return f"{prefix}:request:{_in_base64(request)}"
 
 
 def session_field(digest: SessionDigest) -> bytes:
@@ -82,15 +140,21 @@ def encode_account(account: Account) -> dict[bytes, bytes]:
 
 
 def decode_snapshot(fields: Mapping[bytes, bytes], user_id: UserId) -> Snapshot:
-    """Read an account's whole hash."""
+    """Read an account's whole hash. Raises `UnreadableError`, like everything here that decodes."""
+    try:
+        version, user, credential = int(fields[VERSION]), fields[USER], fields[CREDENTIAL]
+    except KeyError as error:
+        raise UnreadableError(f"an account is there by half: the field {error.args[0]!r} is missing") from error
+    except ValueError as error:
+        raise _damaged("version") from error
     made_by = fields.get(MADE_BY)
     account = Account(
         made_by=None if made_by is None else KeyDigest(made_by),
-        user=decode_user(fields[USER], user_id),
-        credential=decode_credential(fields[CREDENTIAL]),
+        user=decode_user(user, user_id),
+        credential=decode_credential(credential),
         sessions=tuple(_decode_sessions(fields)),
     )
-    return Snapshot(account=account, version=int(fields[VERSION]))
+    return Snapshot(account=account, version=version)
 
 
 def has_operation(operations: bytes, operation: bytes) -> bool:
@@ -101,99 +165,187 @@ def has_operation(operations: bytes, operation: bytes) -> bool:
 
 def encode_user(user: User) -> bytes:
     """Write a user, without the id, which is in the key."""
-    content: dict[str, object] = {
-        "n": user.name.value,
-        "e": user.email.value,
-        "v": user.email_verified,
-        "c": _milliseconds(user.created_at),
-        "u": _milliseconds(user.updated_at),
-    }
+    name, address, key = user.name.value.encode(), user.email.value.encode(), b""
+    key_length = -1
     if user.email.key != user.email.value.lower():  # an internationalised domain
-        content["k"] = user.email.key
-    return orjson.dumps(content)
+        key = user.email.key.encode()
+        key_length = len(key)
+    created, updated = _milliseconds(user.created_at), _milliseconds(user.updated_at)
+    return _USER.pack(FORMAT, user.email_verified, created, updated, len(name), key_length) + name + key + address
 
 
 @lru_cache(maxsize=REMEMBERED)
-def decode_user(text: bytes, user_id: UserId) -> User:
+def decode_user(record: bytes, user_id: UserId) -> User:
     """Read a user."""
-    content = orjson.loads(text)
-    email = content["e"]
-    return User(
-        id=user_id,
-        name=PersonName(content["n"]),
-        email=EmailAddress(value=email, key=content.get("k") or email.lower()),
-        email_verified=content["v"],
-        created_at=_moment(content["c"]),
-        updated_at=_moment(content["u"]),
-    )
+    try:
+        number, verified, created, updated, name_length, key_length = _USER.unpack_from(record)
+        if number != FORMAT:
+            raise _unknown("user", number)
+        key_at = _USER.size + name_length
+        address_at = key_at if key_length == -1 else key_at + key_length
+        if not _USER.size <= key_at <= address_at <= len(record):
+            raise _damaged("user")
+        address = str(record[address_at:], "utf-8")
+        created_at = _moment(created)
+        return User(
+            id=user_id,
+            name=PersonName(str(record[_USER.size : key_at], "utf-8")),
+            email=EmailAddress(
+                value=address, key=address.lower() if key_length == -1 else str(record[key_at:address_at], "utf-8")
+            ),
+            email_verified=verified,
+            created_at=created_at,
+            updated_at=created_at if updated == created else _moment(updated),
+        )
+    except _DAMAGED as error:
+        raise _damaged("user") from error
 
 
 def encode_credential(credential: Credential) -> bytes:
     """Write a credential."""
     changed = _milliseconds(credential.changed_at)
-    return orjson.dumps({"h": credential.password_hash, "e": credential.epoch, "c": changed})
+    return _CREDENTIAL.pack(FORMAT, credential.epoch, changed) + credential.password_hash.encode()
 
 
-def decode_credential(text: bytes) -> Credential:
+def decode_credential(record: bytes) -> Credential:
     """Read a credential."""
-    content = orjson.loads(text)
-    return Credential(password_hash=content["h"], epoch=content["e"], changed_at=_moment(content["c"]))
+    try:
+        number, epoch, changed = _CREDENTIAL.unpack_from(record)
+        if number != FORMAT:
+            raise _unknown("credential", number)
+        password_hash = str(record[_CREDENTIAL.size :], "utf-8")
+        return Credential(password_hash=password_hash, epoch=epoch, changed_at=_moment(changed))
+    except _DAMAGED as error:
+        raise _damaged("credential") from error
 
 
 def encode_session(session: Session) -> bytes:
     """Write a session, without its digest, which is in the field's name."""
-    content: dict[str, object] = {
-        "i": session.id.hex,
-        "c": _milliseconds(session.created_at),
-        "l": _milliseconds(session.last_used_at),
-        "a": _milliseconds(session.authenticated_at),
-    }
-    if session.client.user_agent is not None:
-        content["g"] = session.client.user_agent
-    if session.client.ip is not None:
-        content["p"] = session.client.ip
-    return orjson.dumps(content)
+    ip = None if session.client.ip is None else session.client.ip.encode()
+    return b"".join(
+        (
+            _SESSION.pack(
+                FORMAT,
+                session.id.bytes,
+                _milliseconds(session.created_at),
+                _milliseconds(session.last_used_at),
+                _milliseconds(session.authenticated_at),
+                -1 if ip is None else len(ip),
+            ),
+            ip or b"",
+            _pack_user_agent(session.client.user_agent or ""),
+        )
+    )
 
 
 @lru_cache(maxsize=REMEMBERED)
-def decode_session(text: bytes, digest: SessionDigest) -> Session:
+def decode_session(record: bytes, digest: SessionDigest) -> Session:
     """Read a session."""
-    content = orjson.loads(text)
-    return Session(
-        id=SessionId(UUID(hex=content["i"])),
-        digest=digest,
-        created_at=_moment(content["c"]),
-        last_used_at=_moment(content["l"]),
-        authenticated_at=_moment(content["a"]),
-        client=Client(ip=content.get("p"), user_agent=content.get("g")),
-    )
+    try:
+        number, session_id, created, last_used, authenticated, ip_length = _SESSION.unpack_from(record)
+        if number != FORMAT:
+            raise _unknown("session", number)
+        agent_at = _SESSION.size if ip_length == -1 else _SESSION.size + ip_length
+        if not _SESSION.size <= agent_at <= len(record):
+            raise _damaged("session")
+        created_at = _moment(created)
+        return Session(
+            id=SessionId(UUID(bytes=session_id)),
+            digest=digest,
+            created_at=created_at,
+            last_used_at=created_at if last_used == created else _moment(last_used),
+            authenticated_at=created_at if authenticated == created else _moment(authenticated),
+            client=Client(
+                ip=None if ip_length == -1 else str(record[_SESSION.size : agent_at], "utf-8"),
+                user_agent=_unpack_user_agent(record[agent_at:]),
+            ),
+        )
+    except _DAMAGED as error:
+        raise _damaged("session") from error
+
+
+def claim_mark(user_id: UserId, nonce: bytes) -> bytes:
+    """Return all of a claim but its time, which the server adds as it makes it."""
+    return _CLAIM_MARK.pack(FORMAT, user_id.bytes, nonce)
+
+
+def encode_claim(user_id: UserId, nonce: bytes, made_at: int) -> bytes:
+    """Write a claim as the server does. The time is in milliseconds since 1970."""
+    return claim_mark(user_id, nonce) + made_at.to_bytes(6, "big")
+
+
+def decode_claim(record: bytes) -> tuple[UserId, int]:
+    """Read whose a claim is, and when it was made."""
+    try:
+        number, user_id, _, high, low = _CLAIM.unpack_from(record)
+    except struct.error as error:
+        raise _damaged("claim") from error
+    if number != FORMAT:
+        raise _unknown("claim", number)
+    if len(record) != _CLAIM.size:
+        raise _damaged("claim")
+    return UserId(UUID(bytes=user_id)), high << 32 | low
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """Write a receipt."""
-    content: dict[str, object] = {"f": receipt.fingerprint}
+    kind, user_id, at = _UNANSWERED, bytes(16), 0
     if isinstance(receipt.answer, Registered):
-        content |= {"i": receipt.answer.user_id.hex, "c": _milliseconds(receipt.answer.at)}
+        kind, user_id, at = _REGISTERED, receipt.answer.user_id.bytes, _milliseconds(receipt.answer.at)
     elif receipt.answer is not None:
-        content["t"] = True
-    return orjson.dumps(content)
+        kind = _REFUSED
+    return _RECEIPT.pack(FORMAT, kind, user_id, at) + receipt.fingerprint.encode()
 
 
-def decode_receipt(text: bytes) -> Receipt:
+def decode_receipt(record: bytes) -> Receipt:
     """Read a receipt."""
-    content = orjson.loads(text)
     answer: Answer | None = None
-    if "i" in content:
-        answer = Registered(user_id=UserId(UUID(hex=content["i"])), at=_moment(content["c"]))
-    elif "t" in content:
-        answer = Refused()
-    return Receipt(fingerprint=content["f"], answer=answer)
+    try:
+        number, kind, user_id, at = _RECEIPT.unpack_from(record)
+        if number != FORMAT:
+            raise _unknown("receipt", number)
+        if kind == _REGISTERED:
+            answer = Registered(user_id=UserId(UUID(bytes=user_id)), at=_moment(at))
+        elif kind == _REFUSED:
+            answer = Refused()
+        elif kind != _UNANSWERED:
+            raise _damaged("receipt")
+        return Receipt(fingerprint=str(record[_RECEIPT.size :], "utf-8"), answer=answer)
+    except _DAMAGED as error:
+        raise _damaged("receipt") from error
 
 
 def _decode_sessions(fields: Mapping[bytes, bytes]) -> Iterator[Session]:
-    for name, text in fields.items():
+    for name, record in fields.items():
         if name.startswith(SESSION_PREFIX):
-            yield decode_session(text, SessionDigest(name[len(SESSION_PREFIX) :]))
+            yield decode_session(record, SessionDigest(name[len(SESSION_PREFIX) :]))
+
+
+def _in_base64(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+# Very many sessions have one of few user agents.
+
+
+@lru_cache(maxsize=1024)
+def _pack_user_agent(text: str) -> bytes:
+    for code, phrase in _BY_CODE.items():
+        text = text.replace(phrase, chr(code))
+    return text.encode()
+
+
+@lru_cache(maxsize=1024)
+def _unpack_user_agent(packed: bytes) -> str | None:
+    return str(packed, "utf-8").translate(_BY_CODE) or None
+
+
+def _unknown(what: str, number: int) -> UnreadableError:
+    return UnreadableError(f"a {what} is stored in the format {number}, which this version does not know")
+
+
+def _damaged(what: str) -> UnreadableError:
+    return UnreadableError(f"a {what} that is stored cannot be read")
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -49,8 +49,10 @@ from pickguard.adapters.redis.encoding import (
     SESSION_PREFIX,
     USER,
     VERSION,
+    UnreadableError,
     account_key,
     claim_key,
+    claim_mark,
     decode_snapshot,
     decode_user,
 )
@@ -72,8 +74,7 @@ NEEDED: Final = "+dbsize +scan +exists +pttl"
 _PAGE = 500
 _ATTEMPTS = 10
 _DIGEST_BYTES = 32
-_CLAIM_DIGEST_LENGTH = 43
-_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, OverflowError)
+_CLAIM_DIGEST_LENGTH = 28
 
 
 class RedisCheckup:
@@ -179,9 +180,9 @@ class _Inspector:
             await self._settle_accounts(key, users)
         if self._loose:
             await asyncio.sleep(self._pause.total_seconds())
-        for key, text in self._loose.items():
+        for key, record in self._loose.items():
             if key not in self._unclaimed:
-                await self._settle_claim(key, text)
+                await self._settle_claim(key, record)
         return Inspection(
             **self._counts,
             irregularities=tuple(self._irregularities),
@@ -275,7 +276,7 @@ class _Inspector:
             if self._key_of(user, claim.user_id) == key:
                 continue
             if len(self._loose) < self._most_suspects:
-                self._loose[key] = claim.text
+                self._loose[key] = claim.record
             else:
                 self._counts["postponed"] += 1
 
@@ -343,21 +344,21 @@ class _Inspector:
 
     async def _claim(self, key: str, user_id: UserId, there: Claim | None) -> bool:
         """Claim the address of an account; tell whether the account has its claim now."""
-        nonce = secrets.token_hex(OPERATION_ID_BYTES)
+        mark = claim_mark(user_id, secrets.token_bytes(OPERATION_ID_BYTES))
         if there is None:
-            won, text, _ = await self._commands.repeatable(CLAIM, key, str(user_id), nonce)
+            won, record, _ = await self._commands.repeatable(CLAIM, key, mark)
         else:
             least_age = LEASE // timedelta(milliseconds=1)
-            won, text = await self._commands.repeatable(TAKE_OVER, key, there.text, str(user_id), nonce, least_age)
+            won, record = await self._commands.repeatable(TAKE_OVER, key, there.record, there.made_at, mark, least_age)
         if won and await self._version_at(key, user_id) is None:
-            await self._commands.repeatable(RELEASE, key, text)
+            await self._commands.repeatable(RELEASE, key, record)
             return False
         return bool(won)
 
-    async def _settle_claim(self, key: str, text: bytes) -> None:
-        claim = Claim.parse(text)
+    async def _settle_claim(self, key: str, record: bytes) -> None:
+        claim = Claim.parse(record)
         is_young = await self._is_young(claim)  # before its account is read, as above
-        if await self._version_at(key, claim.user_id) is not None or await self._read("GET", key) != text:
+        if await self._version_at(key, claim.user_id) is not None or await self._read("GET", key) != record:
             return
         if is_young:
             self._report(Kind.PENDING_CLAIM, key, f"{claim.user_id} claims an address that it does not have yet.")
@@ -365,7 +366,7 @@ class _Inspector:
         detail = f"It claims an address for {claim.user_id}, which does not have it."
         if not self._repair:
             self._report(Kind.ORPHAN_CLAIM, key, detail)
-        elif await self._commands.repeatable(RELEASE, key, text):
+        elif await self._commands.repeatable(RELEASE, key, record):
             self._report(Kind.ORPHAN_CLAIM, key, detail, repaired=True)
 
     async def _is_young(self, claim: Claim) -> bool:
@@ -389,7 +390,7 @@ class _Inspector:
             return None
         try:
             return claim_key(self._prefix, decode_user(user, user_id).email.key)
-        except _UNREADABLE:
+        except UnreadableError:
             return None
 
     async def _read(self, *command: object) -> Any:
@@ -434,7 +435,7 @@ def _parse(there: object) -> Claim | None:
         return None
     try:
         return Claim.parse(there)
-    except _UNREADABLE:
+    except UnreadableError:
         return None
 
 
@@ -448,12 +449,10 @@ def _read_account(fields: Any, user_id: UserId) -> tuple[str | None, int, str]:
         return None, 0, "It is no hash."
     try:
         snapshot = decode_snapshot(fields, user_id)
-        operations = fields[OPERATIONS]
-    except KeyError as error:
-        return None, 0, f"It is half an account: the field {error.args[0]!r} is missing."
-    except _UNREADABLE:
-        return None, 0, "It cannot be decoded."
+    except UnreadableError as error:
+        return None, 0, f"{str(error)[0].upper()}{str(error)[1:]}."
     address, sessions = snapshot.account.user.email.key, snapshot.account.sessions
+    operations = fields.get(OPERATIONS, b"")
     fault = ""
     if len(operations) != OPERATION_ID_BYTES * min(snapshot.version, REMEMBERED_OPERATIONS):
         fault = f"It does not remember the operations that have led to version {snapshot.version}."

@@ -22,14 +22,14 @@ class RedisReceipts:
 
     async def read(self, request: KeyDigest, now: datetime) -> Receipt | None:  # noqa: ARG002 (the server's clock counts)
         """See `Receipts.read`."""
-        text = await self._commands.ask("GET", receipt_key(self._prefix, request))
-        return None if text is None else decode_receipt(text)
+        record = await self._commands.ask("GET", receipt_key(self._prefix, request))
+        return None if record is None else decode_receipt(record)
 
     async def open(self, request: KeyDigest, fingerprint: str, now: datetime) -> Receipt:  # noqa: ARG002 (the server's clock counts)
         """See `Receipts.open`."""
-        text = encode_receipt(Receipt(fingerprint=fingerprint))
+        record = encode_receipt(Receipt(fingerprint=fingerprint))
         try:
-            return decode_receipt(await self._run(OPEN_RECEIPT, request, text, _LIFETIME))
+            return decode_receipt(await self._run(OPEN_RECEIPT, request, record, _LIFETIME))
         except NotReplicated as error:  # a receipt without an answer binds nobody
             raise StoreUnavailable("too few replicas have confirmed that a request was seen") from error
 

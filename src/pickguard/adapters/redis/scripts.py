@@ -27,38 +27,49 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 """
 
-# KEYS: claim. ARGV: user, nonce. Answers {won, claim, now}. Sent twice with one nonce it claims once; the second time it writes
-# the same again, because a WAIT after it counts from the last write of its own connection.
+# What a claim ends with: its time in 6 bytes, the highest first.
+_STAMP: Final = """
+local stamp, rest = '', now
+for _ = 1, 6 do
+  stamp = string.char(rest % 256) .. stamp
+  rest = math.floor(rest / 256)
+end
+"""
+
+# KEYS: claim. ARGV: the claim to make, without its time. Answers {won, claim, now}. Sent twice with one nonce it claims once;
+# the second time it writes the same again, because a WAIT after it counts from the last write of its own connection.
 CLAIM = Script(
     _NOW
+    + _STAMP
     + """
 local there = redis.call('GET', KEYS[1])
 if there then
-  local own = ARGV[1] .. ' ' .. ARGV[2] .. ' '
-  if string.sub(there, 1, #own) ~= own then
+  if #there ~= #ARGV[1] + #stamp or string.sub(there, 1, #ARGV[1]) ~= ARGV[1] then
     return {0, there, now}
   end
   redis.call('SET', KEYS[1], there)
   return {1, there, now}
 end
-local mine = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. string.format('%.0f', now)
+local mine = ARGV[1] .. stamp
 redis.call('SET', KEYS[1], mine)
 return {1, mine, now}
 """
 )
 
-# KEYS: claim. ARGV: the claim as it was read, user, nonce, least age in ms. Answers {won, claim}.
+# KEYS: claim. ARGV: the claim as it was read, its time, the claim to make without its time, least age in ms. Answers
+# {won, claim}.
 TAKE_OVER = Script(
     _NOW
+    + _STAMP
     + """
 local there = redis.call('GET', KEYS[1])
 if there ~= ARGV[1] then
   return {0, there or ''}
 end
-if now - tonumber(string.match(there, '%d+$')) < tonumber(ARGV[4]) then
+if now - tonumber(ARGV[2]) < tonumber(ARGV[4]) then
   return {0, there}
 end
-local mine = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.0f', now)
+local mine = ARGV[3] .. stamp
 redis.call('SET', KEYS[1], mine)
 return {1, mine}
 """
