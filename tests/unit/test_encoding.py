@@ -1,9 +1,11 @@
 """What the records in the store say, byte for byte, and that whatever else lies there is refused and not guessed at."""
 
+import base64
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +82,23 @@ users = st.builds(
     created_at=moments,
     updated_at=moments,
 )
-credentials = st.builds(Credential, password_hash=texts, epoch=st.integers(0, 2**32 - 1), changed_at=moments)
+in_base64 = st.text("ABCDwxyz0189+/", min_size=21, max_size=23) | st.text("ABCDwxyz0189+/", min_size=42, max_size=44)
+hashes = st.one_of(
+    texts,
+    st.tuples(st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)).map(lambda parts: argon2id(*parts)),
+    # All but the usual: a zero in front, numbers that are too large, bits that no base64 has, another length or version.
+    st.builds(
+        "$argon2id$v={}$m={},t={},p={}${}${}".format,
+        st.sampled_from([19, 16, "019"]),
+        st.integers(0, 2**34) | st.just("065536"),
+        st.integers(0, 2**17),
+        st.integers(0, 999) | st.just("01"),
+        in_base64,
+        in_base64,
+    ),
+    st.sampled_from(["$2b$12$abc", "$argon2id$v=19$m=19456,t=2,p=1$$", "$scrypt$ln=17,r=8,p=1$aaaa$bbbb", ""]),
+)
+credentials = st.builds(Credential, password_hash=hashes, epoch=st.integers(0, 2**32 - 1), changed_at=moments)
 sessions = st.builds(
     Session,
     id=uuids.map(SessionId),
@@ -145,6 +163,16 @@ def test_an_account_is_read_as_it_was_written(account: Account, version: int) ->
     assert (MADE_BY in fields) == (account.made_by is not None)
 
 
+def argon2id(salt: bytes, digest: bytes) -> str:
+    parts = (base64.b64encode(part).decode().rstrip("=") for part in (salt, digest))
+    return "$argon2id$v=19$m=19456,t=2,p=1${}${}".format(*parts)
+
+
+def test_the_usual_hash_takes_little_more_than_its_bytes() -> None:
+    usual = Credential(password_hash=argon2id(bytes(range(16)), bytes(range(32))), epoch=1, changed_at=NOW)
+    assert len(encode_credential(usual)) == 14 + 7 + 16 + 32
+
+
 @pytest.mark.parametrize("browser", BROWSERS)
 def test_common_browsers_take_a_few_bytes(browser: str) -> None:
     with_agent, without = (encode_session(a_session(Client(user_agent=agent))) for agent in (browser, None))
@@ -178,7 +206,11 @@ def test_a_record_of_this_format_is_written_like_this_for_good() -> None:
     texts_of_user = "Ådainfo@xn--bcher-kva.exampleInfo@Bücher.example".encode()
     assert encode_user(A_USER) == bytes.fromhex("01 01 0000019b7ca98f2e 0000019b7ca99070 0004 001a") + texts_of_user
     credential = Credential(password_hash="$hash", epoch=7, changed_at=NOW)
-    assert encode_credential(credential) == bytes.fromhex("01 00000007 0000019b7ca98f2e") + b"$hash"
+    assert encode_credential(credential) == bytes.fromhex("01 00000007 0000019b7ca98f2e 00") + b"$hash"
+    packed = attrs.evolve(credential, password_hash=argon2id(bytes(range(16)), bytes(range(32))))
+    assert encode_credential(packed) == (
+        bytes.fromhex("01 00000007 0000019b7ca98f2e 01 00004c00 0002 01") + bytes(range(16)) + bytes(range(32))
+    )
     session = a_session(Client(ip="2001:db8::1", user_agent=BROWSERS[0]))
     assert encode_session(session) == (
         bytes.fromhex("01 019b7d1f2a0e7000800000000000000a 0000019b7ca98f2e 0000019b7caa798e 0000019b7ca98f2f 000b")
@@ -239,8 +271,10 @@ def test_what_is_too_short_is_refused(what: str) -> None:
         ("user", encode_user(A_USER)[:-1] + b"\xff"),
         ("user", bytes.fromhex("01 01 0000019b7ca98f2e 0000019b7ca99070 fffe ffff") + bytes(30)),  # a name of -2 bytes
         ("user", bytes.fromhex("01 01 7fffffffffffffff 0000019b7ca99070 0001 ffff") + b"Aa@b.c"),  # a time that there is not
-        ("credential", bytes.fromhex("01 00000007 8000000000000000") + b"$hash"),
-        ("credential", bytes.fromhex("01 00000007 0000019b7ca98f2e ff")),
+        ("credential", bytes.fromhex("01 00000007 8000000000000000 00") + b"$hash"),
+        ("credential", bytes.fromhex("01 00000007 0000019b7ca98f2e 00 ff")),
+        ("credential", bytes.fromhex("01 00000007 0000019b7ca98f2e 01") + bytes(54)),  # a byte too few
+        ("credential", bytes.fromhex("01 00000007 0000019b7ca98f2e 02") + b"$hash"),  # a hash of a third kind
         ("session", encode_session(a_session(Client()))[:-2] + b"\x00\x01"),  # an IP address of one byte that is not there
         ("session", encode_session(a_session(Client()))[:-2] + b"\xff\xfe"),
         ("session", encode_session(a_session(Client())) + b"\xff"),

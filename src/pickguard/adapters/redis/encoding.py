@@ -24,7 +24,8 @@ all but the last with their lengths in front:
 ```
 user        1, verified 1, created 8, updated 8, length of name 2, length of key 2 | name, key of the address, address
             a length of -1: the key is the address in lower case, and not stored
-credential  1, epoch 4, changed 8 | hash
+credential  1, epoch 4, changed 8, kind of hash 1 | hash
+            kinds: 0 text; 1 Argon2id, memory 4, passes 2, lanes 1, salt 16, digest 32
 session     1, id 16, created 8, last used 8, authenticated 8, length of IP address 2 | IP address, user agent
             a length of -1: no IP address; an empty user agent: none; phrases in it are packed
 claim       1, user id 16, nonce 8, made 6
@@ -38,7 +39,9 @@ What cannot be read is refused with `UnreadableError`, never guessed at: it may 
 """
 
 import base64
+import binascii
 import hashlib
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -71,12 +74,18 @@ ADDRESS_DIGEST_BYTES: Final = 21
 """Two addresses with one digest would be told apart, but take the claim from each other. To find two takes 2^84 attempts."""
 
 _USER: Final = struct.Struct(">B?qqhh")
-_CREDENTIAL: Final = struct.Struct(">BIq")
+_CREDENTIAL: Final = struct.Struct(">BIqB")
+_ARGON2ID: Final = struct.Struct(">IHB16s32s")
 _SESSION: Final = struct.Struct(">B16sqqqh")
 _CLAIM_MARK: Final = struct.Struct(">B16s8s")
 _CLAIM: Final = struct.Struct(">B16s8sHI")
 _RECEIPT: Final = struct.Struct(">BB16sq")
 _UNANSWERED, _REGISTERED, _REFUSED = range(3)
+_TEXT, _PACKED = range(2)
+
+_ARGON2ID_TEXT: Final = re.compile(
+    r"\$argon2id\$v=19\$m=([0-9]{1,10}),t=([0-9]{1,5}),p=([0-9]{1,3})\$([A-Za-z0-9+/]{22})\$([A-Za-z0-9+/]{43})"
+)
 
 # What user agents have in common, each stored as one control character, of which they have none (see `Client`). The list is
 # part of the format: with another list it is another format.
@@ -203,17 +212,21 @@ def decode_user(record: bytes, user_id: UserId) -> User:
 
 def encode_credential(credential: Credential) -> bytes:
     """Write a credential."""
-    changed = _milliseconds(credential.changed_at)
-    return _CREDENTIAL.pack(FORMAT, credential.epoch, changed) + credential.password_hash.encode()
+    packed = _pack_hash(credential.password_hash)
+    kind, password_hash = (_TEXT, credential.password_hash.encode()) if packed is None else (_PACKED, packed)
+    return _CREDENTIAL.pack(FORMAT, credential.epoch, _milliseconds(credential.changed_at), kind) + password_hash
 
 
 def decode_credential(record: bytes) -> Credential:
     """Read a credential."""
     try:
-        number, epoch, changed = _CREDENTIAL.unpack_from(record)
+        number, epoch, changed, kind = _CREDENTIAL.unpack_from(record)
         if number != FORMAT:
             raise _unknown("credential", number)
-        password_hash = str(record[_CREDENTIAL.size :], "utf-8")
+        if kind not in {_TEXT, _PACKED}:
+            raise _damaged("credential")
+        stored = record[_CREDENTIAL.size :]
+        password_hash = str(stored, "utf-8") if kind == _TEXT else _unpack_hash(stored)
         return Credential(password_hash=password_hash, epoch=epoch, changed_at=_moment(changed))
     except _DAMAGED as error:
         raise _damaged("credential") from error
@@ -323,6 +336,26 @@ def _decode_sessions(fields: Mapping[bytes, bytes]) -> Iterator[Session]:
 
 def _in_base64(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _pack_hash(text: str) -> bytes | None:
+    """Return a password's hash in half the room, if it is of the usual kind and nothing of its text is lost."""
+    match = _ARGON2ID_TEXT.fullmatch(text)
+    if match is None:
+        return None
+    memory, passes, lanes = (int(number) for number in match.group(1, 2, 3))
+    salt, digest = (binascii.a2b_base64(part + padding) for part, padding in ((match[4], "=="), (match[5], "=")))
+    try:
+        packed = _ARGON2ID.pack(memory, passes, lanes, salt, digest)
+    except struct.error:  # a number that is too large
+        return None
+    return packed if _unpack_hash(packed) == text else None
+
+
+def _unpack_hash(packed: bytes) -> str:
+    memory, passes, lanes, *parts = _ARGON2ID.unpack(packed)
+    salt, digest = (binascii.b2a_base64(part, newline=False).decode().rstrip("=") for part in parts)
+    return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"
 
 
 # Very many sessions have one of few user agents.
