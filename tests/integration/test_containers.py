@@ -281,6 +281,8 @@ def test_the_composition_is_the_api_and_a_redis_that_keeps_what_it_acknowledges(
         "--aof-load-truncated": "no",
         "--save": "",
         "--maxmemory-policy": "noeviction",
+        "--hash-max-listpack-value": "1024",
+        "--hash-max-listpack-entries": "128",
         "--requirepass": PASSWORD,
     }
 

@@ -155,6 +155,8 @@ class Engine:
             *("--port", "0", "--unixsocket", str(self.socket_path), "--unixsocketperm", "700"),
             *("--dir", str(data_dir), "--appendonly", "yes", "--appendfsync", "always", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--databases", "1", "--daemonize", "no"),
+            # Accounts in one piece each, a third less memory; by the names that Redis 6.2 knows as well.
+            *("--hash-max-ziplist-value", "1024", "--hash-max-ziplist-entries", "128"),
             *("--loglevel", "notice", "--logfile", str(data_dir / "engine.log")),
         ]
         if self._program is not None:
