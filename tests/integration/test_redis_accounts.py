@@ -1,12 +1,17 @@
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
+import attrs
 import pytest
+import redis.asyncio
 
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
+from pickguard.adapters.redis.encoding import account_key
+from pickguard.domain.model.sessions import USER_AGENT_MAX_LENGTH, Client, SessionRules
 from tests.contracts.account_repository import AccountRepositoryContract
+from tests.support.accounts import a_session, an_account, operation
 from tests.support.engines import PROGRAMS
 
 
@@ -17,3 +22,11 @@ class TestRedisAccounts(AccountRepositoryContract):
         second = timedelta(seconds=1)
         async with open_client(engine.url, connections=16, connect_timeout=5 * second, command_timeout=5 * second) as client:
             yield RedisAccounts(client)
+
+    async def test_an_account_is_one_piece_however_many_sessions_it_has(self, engine: Engine, accounts: RedisAccounts) -> None:
+        account = an_account(name="A" * 100)
+        client = Client(ip="2001:db8:1234:5678:9abc:def0:1234:5678", user_agent="x" * USER_AGENT_MAX_LENGTH)
+        sessions = tuple(a_session(account, client=client) for _ in range(SessionRules().maximum))
+        await accounts.add(attrs.evolve(account, sessions=sessions), operation=operation())
+        async with redis.asyncio.Redis(unix_socket_path=str(engine.socket_path)) as direct:
+            assert await direct.object("ENCODING", account_key("pg", account.user.id)) in {b"listpack", b"ziplist"}

@@ -37,6 +37,7 @@ GOOD = ServerFacts(
     policy="noeviction",
     memory=1_000_000,
     memory_limit=0,
+    packed_up_to=1024,
     aof=True,
     aof_written=True,
     aof_rewritten=True,
@@ -143,6 +144,14 @@ def test_what_a_replica_lacks_for_a_time_stops_no_start(facts: Facts, finding: s
 
 def test_a_replica_is_judged_as_the_master_that_it_may_become() -> None:
     assert not_well(WITH_REPLICAS, attrs.evolve(REPLICA, fsync="no")) == {"appendfsync": (DANGER, True)}
+
+
+def test_accounts_that_are_not_packed_are_no_fault_and_told_in_the_report_alone() -> None:
+    packed, loose, unknown = (judge([attrs.evolve(GOOD, packed_up_to=up_to)]) for up_to in (1024, 64, None))
+    (told,) = set(loose) - set(packed)
+    assert (told.id, told.verdict, told.durability) == ("hash-max-listpack-value", OK, False)
+    assert told.found.endswith("it is 64.")
+    assert "hash-max-listpack-value" not in {each.id for each in unknown}
 
 
 def test_a_server_that_tells_nothing_is_unknown() -> None:
@@ -348,6 +357,7 @@ CONFIGURED = {
     "save": b"",
     "min-replicas-to-write": b"0",
     "cluster-require-full-coverage": b"yes",
+    "hash-max-ziplist-value": b"1024",
 }
 ANSWERS: dict[str, Any] = {
     "INFO": INFO,
@@ -361,7 +371,9 @@ async def found(store: Store, **more: Any) -> dict[str, Verdict]:
 
 
 async def test_a_server_is_asked_for_all_that_is_judged() -> None:
-    assert await found(Store("redis://one", masters=[Server(ANSWERS)])) == {}
+    store = Store("redis://one", masters=[Server(ANSWERS)])
+    assert await found(store) == {}
+    assert {each.id for each in await examine(store)} >= {"appendfsync", "hash-max-listpack-value"}
 
 
 @pytest.mark.parametrize(

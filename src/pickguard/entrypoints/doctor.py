@@ -45,7 +45,7 @@ SOMETHING_WRONG: Final = 3
 FORMAT: Final = 1
 
 TOPICS: Final = {
-    "Servers": ("reachable", "info", "version", "role", "loading", "memory"),
+    "Servers": ("reachable", "info", "version", "role", "loading", "memory", "hash-max-listpack-value"),
     "Durability": (
         "maxmemory-policy",
         "appendonly",

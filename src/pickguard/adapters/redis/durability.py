@@ -38,6 +38,9 @@ SENTINELS: Final = 3
 
 MEMORY_SHARE: Final = 0.9
 
+LONGEST_VALUE: Final = 512
+"""In bytes, of what an account nearly always consists of; with less, a server does not keep it in one piece."""
+
 _SAMPLES = 3
 _CONFIGURATION = (
     "appendfsync",
@@ -46,6 +49,7 @@ _CONFIGURATION = (
     "save",
     "min-replicas-to-write",
     "cluster-require-full-coverage",
+    "hash-max-ziplist-value",  # newer servers know hash-max-listpack-value by this name as well
 )
 _ASK_ANOTHER = "Run `pickguard doctor` as a user that may see it, or let this one see it: ACL SETUSER … +info +config|get."
 
@@ -66,6 +70,8 @@ class ServerFacts:
     policy: str | None = None
     memory: int | None = None
     memory_limit: int | None = None
+    packed_up_to: int | None = None
+    """How long a value may be for its hash to be kept in one piece."""
     aof: bool | None = None
     aof_written: bool | None = None
     """Whether the last write to the append-only file went well."""
@@ -205,6 +211,7 @@ def _with_info(facts: ServerFacts, info: Mapping[str, Any]) -> ServerFacts:
 
 def _with_configuration(facts: ServerFacts, configuration: Mapping[str, str | None]) -> ServerFacts:
     save, least = configuration["save"], configuration["min-replicas-to-write"]
+    packed_up_to = configuration["hash-max-ziplist-value"]
     return attrs.evolve(
         facts,
         fsync=configuration["appendfsync"],
@@ -216,6 +223,7 @@ def _with_configuration(facts: ServerFacts, configuration: Mapping[str, str | No
         if least and facts.least_replicas is None and facts.role == "master"
         else facts.least_replicas,
         full_coverage=_flag(configuration["cluster-require-full-coverage"], yes="yes"),
+        packed_up_to=int(packed_up_to) if packed_up_to else None,
     )
 
 
@@ -293,6 +301,7 @@ def _judge_server(server: ServerFacts, topology: Topology, wait_replicas: int) -
         yield _judge_loading(server)
         yield _judge_policy(server)
         yield from _judge_memory(server)
+    yield from _judge_packing(server)
     yield from _judge_files(server)
     if server.takes_writes and server.replicas is not None:
         yield from _judge_replicas(server, topology, wait_replicas)
@@ -355,6 +364,16 @@ def _judge_memory(server: ServerFacts) -> Iterator[Finding]:
     else:
         advice = "Raise maxmemory: when it is full, every write is refused."
         yield _found(server, "memory", Verdict.WARNING, found, advice, durability=False)
+
+
+def _judge_packing(server: ServerFacts) -> Iterator[Finding]:
+    """Say what costs memory; nothing is wrong with it."""
+    if server.packed_up_to is None:
+        return
+    found = "It keeps accounts packed."
+    if server.packed_up_to < LONGEST_VALUE:
+        found = f"Accounts take half as much memory again as with hash-max-listpack-value 1024: it is {server.packed_up_to}."
+    yield _found(server, "hash-max-listpack-value", Verdict.OK, found, durability=False)
 
 
 def _judge_files(server: ServerFacts) -> Iterator[Finding]:
