@@ -277,8 +277,8 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
 
 
 def for_error(error: AccountsError) -> Problem:
-    """Return the problem that an error of the core is to a client."""
-    return TABLE[type(error)](error)
+    """Return the problem that an error of the core is to a client; an adapter's own kind of one is what it is a kind of."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)(error)
 
 
 def for_http_exception(error: web.HTTPException) -> Problem:
