@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDictProxy
 
 from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
@@ -87,12 +88,18 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             refuse_ambiguity(request)
             return await handler(request)
     except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
-        found = problem_of(error, request, request.app, route=_route(request), timed_out=limit.expired())
+        asked = f"{request_id(request)} to {request.method} {_route(request)}"
+        safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
+        found = problem_of(error, request.app, asked=asked, safe=safe, timed_out=limit.expired())
     return respond(found, request_id(request))
 
 
-def problem_of(error: Exception, request: web.Request, app: web.Application, *, route: str, timed_out: bool) -> Problem:
-    """Return the problem that a failure is to a client, and log what is not the client's doing."""
+def problem_of(error: Exception, app: web.Application, *, asked: str, safe: bool, timed_out: bool) -> Problem:
+    """Return the problem that a failure is to a client, and log what is not the client's doing.
+
+    `asked` is what to call the request. Its path may hold anything a client put there, a token even; the route says as much as
+    is needed.
+    """
     if isinstance(error, AccountsError):
         if isinstance(error, Unavailable):
             app[REFUSALS].note(str(error))
@@ -102,16 +109,10 @@ def problem_of(error: Exception, request: web.Request, app: web.Application, *, 
     if isinstance(error, web.HTTPException):
         return for_http_exception(error)
     if isinstance(error, TimeoutError) and timed_out:
-        return _took_too_long(request)
-    # The path may hold anything a client put there, a token even; the route says as much as is needed.
-    logger.error("request %s to %s %s failed", request_id(request), request.method, route, exc_info=error)
+        detail = "The store did not answer in time. Nothing was done." if safe else UNKNOWN_OUTCOME
+        return problem("store-unavailable", detail, headers={hdrs.RETRY_AFTER: "1"})
+    logger.error("request %s failed", asked, exc_info=error)
     return problem("internal-error", "The service failed to answer. The log has more under the request's id.")
-
-
-def _took_too_long(request: web.Request) -> Problem:
-    safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
-    detail = "The store did not answer in time. Nothing was done." if safe else UNKNOWN_OUTCOME
-    return problem("store-unavailable", detail, headers={hdrs.RETRY_AFTER: "1"})
 
 
 async def _expect(request: web.Request) -> web.Response | None:
@@ -139,10 +140,14 @@ def request_id(request: web.Request) -> str:
     """Return the request's id: the client's, if it is a UUID, else a new one."""
     known = request.get(REQUEST_ID)
     if known is None:
-        given = request.headers.getall("X-Request-ID", ())
-        known = given[0] if len(given) == 1 and UUID_TEXT.fullmatch(given[0]) else new_request_id()
-        request[REQUEST_ID] = known
+        known = request[REQUEST_ID] = request_id_of(request.headers)
     return known
+
+
+def request_id_of(headers: "CIMultiDictProxy[str]") -> str:
+    """Return the id that a client has given its request, if it is a UUID, else a new one."""
+    given = headers.getall("X-Request-ID", ())
+    return given[0] if len(given) == 1 and UUID_TEXT.fullmatch(given[0]) else new_request_id()
 
 
 def new_request_id() -> str:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_parser import RawRequestMessage
 
 from pickguard.domain.model.users import User
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id
+from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id_of
 from pickguard.entrypoints.http.keys import SERVICES, SETTINGS
-from pickguard.entrypoints.http.problems import CONTENT_TYPE as PROBLEM_TYPE
 from pickguard.entrypoints.http.problems import Problem, respond
-from pickguard.entrypoints.http.requests import bearer_token
+from pickguard.entrypoints.http.requests import token_of
 from pickguard.entrypoints.http.routes import JSON_TYPE, ME, entity_tag
 from pickguard.entrypoints.http.schemas import render_user
 
@@ -25,26 +25,6 @@ REMEMBERED: Final = 2048
 _HEAD: Final = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, hdrs.CONTENT_TYPE: JSON_TYPE}.items())
 _PLAIN: Final = f"HTTP/1.1 200 OK\r\n{_HEAD}"
 _SECURE: Final = f"{_PLAIN}{hdrs.STRICT_TRANSPORT_SECURITY}: {STRICT_TRANSPORT_SECURITY}\r\n"
-
-
-class _NamelessResponse(web.Response):
-    """A response that does not say which software made it, also where no application prepares it."""
-
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self.headers.popall(hdrs.SERVER, None)
-
-
-class Ready:
-    """An answer in one piece, to be written as it is."""
-
-    __slots__ = ("content",)
-
-    keep_alive = True
-    status = 200
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
 
 
 class _Limit:
@@ -72,7 +52,7 @@ class _Limit:
 
 
 class Express:
-    """What connections call instead of the application; it answers, or calls the application."""
+    """Answers the requests that it takes. Who takes another way for them gets the same answers."""
 
     def __init__(self, app: web.Application) -> None:
         settings = app[SETTINGS]
@@ -82,24 +62,39 @@ class Express:
         self._limit = settings.request_timeout.total_seconds()
         self._is_on = not settings.access_log  # whose lines are written where the ordinary way ends
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse | Ready:
-        """Answer a request."""
-        if not (self._is_on and _is_plain(request)):
-            return await self._app._handle(request)  # noqa: SLF001 (what a server of aiohttp's calls)
+    def takes(self, message: RawRequestMessage) -> bool:
+        """Tell whether a request, which has no body, is answered here."""
+        headers = message.headers
+        return (
+            message.path == ME
+            and message.method == hdrs.METH_GET
+            and message.version == HttpVersion11
+            and not message.should_close
+            and len(headers.getall(hdrs.AUTHORIZATION, ())) == len(headers.getall(hdrs.HOST, ())) == 1
+            and hdrs.IF_NONE_MATCH not in headers
+            and hdrs.IF_MATCH not in headers
+            and hdrs.EXPECT not in headers
+            and not message.upgrade
+            and self._is_on
+        )
+
+    async def answer(self, message: RawRequestMessage, *, secure: bool) -> bytes:
+        """Return the whole answer to a request, ready to be sent."""
+        headers = message.headers
+        known_id = request_id_of(headers) if "X-Request-ID" in headers else new_request_id()
         limit = _Limit(asyncio.current_task(), self._limit)
         try:
             with limit:
-                principal = await self._services.authentication.authenticate(bearer_token(request))
+                principal = await self._services.authentication.authenticate(token_of(headers))
         except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
-            found = problem_of(error, request, self._app, route=ME, timed_out=limit.expired)
-            return refuse(found, request_id(request), secure=request.secure)
-        given = request.headers.getall("X-Request-ID", ())
-        body, tag = self._shown.of(principal.user)
-        return Ready(
-            f"{_SECURE if request.secure else _PLAIN}{tag}Date: {rfc822_formatted_time()}\r\n"
-            f"X-Request-ID: {request_id(request) if given else new_request_id()}\r\n\r\n".encode()
-            + body
+            asked = f"{known_id} to {hdrs.METH_GET} {ME}"
+            found = problem_of(error, self._app, asked=asked, safe=True, timed_out=limit.expired)
+            return _refusal(found, known_id, secure=secure)
+        body, own_headers = self._shown.of(principal.user)
+        head = (
+            f"{_SECURE if secure else _PLAIN}{own_headers}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {known_id}\r\n\r\n"
         )
+        return head.encode() + body
 
 
 class _Shown:
@@ -121,26 +116,16 @@ class _Shown:
         return body, headers
 
 
-def _is_plain(request: web.Request) -> bool:
-    message = request._message  # noqa: SLF001 (through the request's properties it costs as much as all of the use case)
-    headers = message.headers
-    return (
-        message.path == ME
-        and message.method == hdrs.METH_GET
-        and message.version == HttpVersion11
-        and not message.should_close
-        and len(headers.getall(hdrs.AUTHORIZATION, ())) == len(headers.getall(hdrs.HOST, ())) == 1
-        and hdrs.IF_NONE_MATCH not in headers
-        and hdrs.IF_MATCH not in headers
-        and hdrs.EXPECT not in headers
-        and hdrs.UPGRADE not in headers
-    )
-
-
-def refuse(found: Problem, known_id: str, *, secure: bool) -> web.Response:
-    """Render a problem with all headers, also where no application prepares the answer."""
-    body = respond(found, known_id).body
-    headers = {**HEADERS, **found.headers, "X-Request-ID": known_id}
+def _refusal(found: Problem, known_id: str, *, secure: bool) -> bytes:
+    response = respond(found, known_id)
+    headers = {**HEADERS, **response.headers}
     if secure:
-        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
-    return _NamelessResponse(status=found.type.status, body=body, content_type=PROBLEM_TYPE, headers=headers)
+        headers[hdrs.STRICT_TRANSPORT_SECURITY] = STRICT_TRANSPORT_SECURITY
+    headers |= {
+        hdrs.CONTENT_LENGTH: str(response.content_length),
+        hdrs.DATE: rfc822_formatted_time(),
+        "X-Request-ID": known_id,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    assert isinstance(response.body, bytes)  # noqa: S101 (as it was rendered)
+    return f"HTTP/1.1 {response.status} {response.reason}\r\n{head}\r\n".encode() + response.body

@@ -7,9 +7,8 @@ changed here, in subclasses, and tests hold aiohttp's newer versions to them.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
@@ -17,10 +16,10 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 from aiohttp.web_request import BaseRequest
 
-from pickguard.entrypoints.http.app import new_request_id, request_id
-from pickguard.entrypoints.http.express import Express, Ready, refuse
+from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, request_id
+from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.keys import REQUEST_ID
-from pickguard.entrypoints.http.problems import Problem, for_http_exception, problem, respond
+from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_exception, problem, respond
 
 logger = logging.getLogger("pickguard.http")
 
@@ -37,10 +36,18 @@ LINGERING_SECONDS: Final = 2.0
 _UNCLEAR: Final = _ErrInfo(status=400, exc=ValueError("unclear request"), message="")
 
 
+class _NamelessResponse(web.Response):
+    """A response that does not say which software made it, also where no application prepares it."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.popall(hdrs.SERVER, None)
+
+
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
-    __slots__ = ("_body_left", "_header_timer", "_last_payload", "_unread_timer")
+    __slots__ = ("_answering", "_asleep", "_body_left", "_express", "_header_timer", "_last_payload", "_unread_timer")
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, express: Express | None = None) -> None:
         super().__init__(
@@ -52,8 +59,9 @@ class Connection(web.RequestHandler):
             # A body with Content-Encoding is refused, so nothing is ever decompressed.
             auto_decompress=False,
         )
-        if express is not None:
-            self._request_handler = cast("Callable[[BaseRequest], Awaitable[web.StreamResponse]]", express)
+        self._express = express
+        self._answering: asyncio.Task[None] | None = None
+        self._asleep: asyncio.Future[None] | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
         self._body_left = 0
@@ -66,6 +74,9 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the timers."""
+        if self._asleep is not None:
+            self._asleep.cancel()
+            self._asleep = None
         super().connection_lost(exc)
         for timer in (self._header_timer, self._unread_timer):
             if timer is not None:
@@ -74,16 +85,22 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Give a header that has begun its time to end, and refuse requests that can be read in two ways."""
         known = len(self._messages)
+        # By this aiohttp would wake its task for requests. Who is to answer is decided below.
+        waiter, self._waiter = self._waiter, None
         super().data_received(data)
+        self._waiter = waiter
         self._body_left = self._count_body_left(data, new=len(self._messages) - known)
-        if self._is_waiting():
-            self._start_header_timer()
-        elif self._messages:
+        if not self._messages:
+            if self._is_waiting():
+                self._start_header_timer()
+        else:
             self._stop_header_timer()
             self._last_payload = self._messages[-1][1]
             for index, (message, _) in enumerate(self._messages):
                 if isinstance(message, RawRequestMessage) and not _is_clear(message):
                     self._messages[index] = (_UNCLEAR, EMPTY_PAYLOAD)
+            if waiter is not None and not waiter.done() and not self._answer_by_express(waiter):
+                waiter.set_result(None)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a client that has sent a whole request and closed its side, where the transport lets us."""
@@ -96,8 +113,6 @@ class Connection(web.RequestHandler):
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer, and end the connection where the client does not read it."""
-        if isinstance(resp, Ready):
-            return resp, not self._write(resp.content)
         if isinstance(resp, web.HTTPException) and isinstance(request, web.Request):
             # Raised where no middleware is: aiohttp judges Expect on unknown paths before the application is asked.
             resp = respond(for_http_exception(resp), request_id(request))
@@ -126,7 +141,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             message = "a part of another answer was sent already"
             raise ConnectionError(message)
-        response = refuse(_fault(status), known_id, secure=request.secure)
+        response = _refuse(_fault(status), known_id, secure=request.secure)
         response.force_close()
         return response
 
@@ -148,13 +163,58 @@ class Connection(web.RequestHandler):
         # A header ends like this, and so does a body in chunks: what came before is complete.
         return max(left, 0) if data.endswith(b"\r\n\r\n") else left
 
-    def _write(self, content: bytes) -> bool:
-        """Write an answer; tell whether there was anybody to write it to."""
-        if self.transport is None or self.transport.is_closing():
+    def _answer_by_express(self, waiter: "asyncio.Future[None]") -> bool:
+        """Begin to answer the one request that there is, around aiohttp's task for requests; tell whether that goes."""
+        message, payload = self._messages[0]
+        if (
+            self._express is None
+            or len(self._messages) > 1
+            or payload is not EMPTY_PAYLOAD
+            or not isinstance(message, RawRequestMessage)
+            or not self._express.takes(message)
+            or self._parser is None
+            or self._manager is None
+        ):
             return False
-        self.transport.write(content)
-        self._after_answer()
+        self._messages.clear()
+        self._parser.message_consumed()
+        self._manager.requests_count += 1
+        # Until there is an answer nothing may wake that task, nor may the connection pass for idle.
+        self._asleep, self._waiter = waiter, None
+        self._request_in_progress = True
+        self._answering = self._loop.create_task(self._send_express(self._express, message))
         return True
+
+    async def _send_express(self, express: Express, message: RawRequestMessage) -> None:
+        try:
+            content = await express.answer(message, secure=self.ssl_context is not None)
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.write(content)
+                self._after_answer()
+        finally:
+            self._end_express()
+
+    def _end_express(self) -> None:
+        """Leave the connection as aiohttp's task does after an answer."""
+        self._answering = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None:
+            self._handler_waiter.set_result(None)
+        waiter, self._asleep = self._asleep, None
+        if waiter is None or waiter.done():
+            return
+        self._waiter = waiter
+        if self._close or self._force_close:
+            waiter.cancel()
+            if self.transport is not None:
+                self.transport.close()
+        elif self._messages:
+            waiter.set_result(None)
+        else:
+            self._keepalive = True
+            self._next_keepalive_close_time = self._loop.time() + IDLE_SECONDS
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def _after_answer(self) -> None:
         self._watch_unread()
@@ -210,3 +270,11 @@ def _is_clear(message: RawRequestMessage) -> bool:
     """
     coding = message.headers.get(hdrs.TRANSFER_ENCODING, "chunked")
     return message.version in (HttpVersion10, HttpVersion11) and coding.strip().lower() == "chunked"
+
+
+def _refuse(found: Problem, known_id: str, *, secure: bool) -> web.Response:
+    body = respond(found, known_id).body
+    headers = {**HEADERS, "X-Request-ID": known_id}
+    if secure:
+        headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+    return _NamelessResponse(status=found.type.status, body=body, content_type=CONTENT_TYPE, headers=headers)

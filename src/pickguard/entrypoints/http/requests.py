@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
@@ -39,8 +39,13 @@ JSON_OR_MERGE_PATCH: Final = ("application/json", "application/merge-patch+json"
 
 
 def bearer_token(request: web.Request) -> str:
+    """Return a request's token. Raises a problem where it has none, `InvalidToken` where it cannot be one."""
+    return token_of(request.headers)
+
+
+def token_of(headers: Mapping[str, str]) -> str:
     """Return the text after the scheme of the one Authorization header (RFC 6750, section 2.1)."""
-    header = request.headers.get(hdrs.AUTHORIZATION, "")
+    header = headers.get(hdrs.AUTHORIZATION, "")
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip(" "):
         raise ProblemError(
