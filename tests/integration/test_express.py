@@ -5,7 +5,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import User
+from pickguard.entrypoints.http import protocol
 from tests.support.engines import PROGRAMS
 from tests.support.http import SETTINGS, Answer, Api, serving
 from tests.support.redis_servers import Server
@@ -27,7 +28,7 @@ from tests.support.redis_servers import Server
 ME = "/v1/users/me"
 OWN = {"Date", "X-Request-ID"}
 READS = 50
-CALLS = 75
+CALLS = 50
 """How many of Python's functions an authenticated read may call, from the socket and back."""
 
 
@@ -200,6 +201,77 @@ async def test_a_client_that_leaves_does_no_harm(api: Api, accounts: Stubborn, c
     held.set()
     assert (await api.me(token))["email"] == "ada@example.com"
     assert not caplog.messages
+
+
+def read(token: str) -> bytes:
+    return f"GET {ME} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
+async def test_a_service_that_stops_lets_a_read_under_way_end(accounts: Stubborn) -> None:
+    held = asyncio.Event()
+    async with AsyncExitStack() as wires:
+        async with serving(accounts, shutdown_timeout=10) as api:
+            token = await api.sign_up()
+            accounts.held = held
+            accounts.reading.clear()
+            wire = await wires.enter_async_context(api.wire())
+            await wire.send(read(token))
+            await accounts.reading.wait()
+            asyncio.get_running_loop().call_later(0.1, held.set)  # when the service has begun to stop
+        assert (await wire.answer()).status == 200
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(
+    accounts: Stubborn, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
+    async with serving(accounts) as api:
+        token = await api.sign_up()
+        async with api.wire() as wire:
+            for _ in range(before):
+                await wire.send(read(token))
+                assert (await wire.answer()).status == 200
+            accounts.held = asyncio.Event()
+            await wire.send(read(token))
+            asyncio.get_running_loop().call_later(0.6, accounts.held.set)
+            assert (await wire.answer()).status == 200
+            assert await wire.rest() == b""
+
+
+async def test_a_client_that_closes_its_side_gets_its_answer(api: Api, accounts: Stubborn) -> None:
+    token = await api.sign_up()
+    accounts.held = asyncio.Event()
+    accounts.reading.clear()
+    async with api.wire() as wire:
+        await wire.send(read(token))
+        wire.writer.write_eof()
+        await accounts.reading.wait()
+        accounts.held.set()
+        assert (await wire.answer()).status == 200
+        assert await wire.rest() == b""
+
+
+async def test_what_comes_while_a_read_is_under_way_waits_for_its_turn(api: Api, accounts: Stubborn) -> None:
+    token = await api.sign_up()
+    accounts.held = asyncio.Event()
+    async with api.wire() as wire:
+        accounts.reading.clear()
+        await wire.send(read(token))
+        await accounts.reading.wait()
+        for part in (b"GET /livez HTTP/1.1\r\nHo", b"st: x\r\n\r\n", read(token)):
+            await wire.send(part)
+            await asyncio.sleep(0.01)  # so that it comes by itself, if the machine is quick enough
+        accounts.held.set()
+        assert (await wire.answer()).json()["email"] == "ada@example.com"
+        assert (await wire.answer()).json() == {"status": "ok"}
+        assert (await wire.answer()).json()["email"] == "ada@example.com"
+
+
+async def test_only_the_head_is_sent_to_who_asks_for_it(api: Api) -> None:
+    answer = await api.raw(read(await api.sign_up()).replace(b"GET", b"HEAD"), "HEAD")
+    assert answer.status == 200
+    assert int(answer.headers["Content-Length"]) > 0
 
 
 async def test_a_log_of_requests_has_these_as_well(accounts: Stubborn, caplog: pytest.LogCaptureFixture) -> None:

@@ -291,6 +291,7 @@ async def serving(
     settings: Settings = SETTINGS,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
+    shutdown_timeout: float = 0.1,
 ) -> AsyncGenerator[Api]:
     """Serve the application on a store, as `pickguard serve` does. `tls` holds the server's and the client's side."""
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as cheap:
@@ -303,7 +304,9 @@ async def serving(
             common_passwords=common_passwords or NoCommonPasswords(),
             session_rules=session_rules,
         )
-        async with serving_services(services, settings=settings, tls=tls, send_buffer=send_buffer) as api:
+        async with serving_services(
+            services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout
+        ) as api:
             yield api
 
 
@@ -314,6 +317,7 @@ async def serving_services(
     settings: Settings = SETTINGS,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
+    shutdown_timeout: float = 0.1,
 ) -> AsyncGenerator[Api]:
     """Serve the application with services of one's own."""
 
@@ -322,7 +326,7 @@ async def serving_services(
         yield services
 
     loop = asyncio.get_running_loop()
-    runner = web.AppRunner(create_app(settings, services=opened), handle_signals=False, shutdown_timeout=0.1)
+    runner = web.AppRunner(create_app(settings, services=opened), handle_signals=False, shutdown_timeout=shutdown_timeout)
     await runner.setup()
     try:
         handler = runner.server
