@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from pickguard.adapters import engine as module
 from pickguard.adapters.engine import Engine
 from tests.support.engines import PROGRAMS
 from tests.support.fakes import GOOD_PASSWORD
+from tests.support.redis_servers import free_port
 from tests.support.serving import Serve, children, command_of, engine_of, run_to_end, serving, until_gone
 
 
@@ -193,6 +195,113 @@ async def test_workers_share_a_port_and_a_dead_one_is_replaced(data_dir: Path) -
         await until_gone(*present)
 
 
+GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def connect(service: Serve, count: int) -> list[socket.socket]:
+    """Return connections that the kernel has made, whether or not anybody accepts them."""
+    host, port = service.base.partition("://")[2].split(":")
+    return [socket.create_connection((host, int(port))) for _ in range(count)]
+
+
+async def ask(connected: socket.socket, service: Serve) -> bytes:
+    """Send a request on a connection, and return the first line of the answer."""
+    tls = ssl.create_default_context(cafile=service.certificate) if service.base.startswith("https") else None
+    reader, writer = await asyncio.open_connection(sock=connected, ssl=tls, server_hostname="127.0.0.1" if tls else None)
+    writer.write(GET_LIVEZ)
+    async with asyncio.timeout(10):
+        line = await reader.readline()
+    writer.close()
+    return line
+
+
+def listeners_at(service: Serve) -> int:
+    """Return how many sockets listen at a service's port (Linux)."""
+    port = int(service.base.rpartition(":")[2])
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(1 for line in lines if line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A")
+
+
+async def freeze(pid: int) -> None:
+    """Stop a process where it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            await asyncio.sleep(0.01)
+
+
+async def until_pending(pid: int, number: signal.Signals) -> None:
+    """Wait until a stopped process has been sent a signal."""
+    async with asyncio.timeout(10):
+        while True:
+            status = Path(f"/proc/{pid}/status").read_text()
+            pending = next(line for line in status.splitlines() if line.startswith("ShdPnd")).split()[1]
+            if int(pending, 16) & 1 << (number - 1):
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_each_worker_listens_and_what_waits_for_one_that_dies_is_answered_by_the_next(data_dir: Path) -> None:
+    async with serving(data_dir, "--workers", "2", "--no-tls") as service:
+        assert listeners_at(service) == 2
+        dying = workers_of(service)[0]
+        await freeze(dying)
+        connected = connect(service, 40)  # of which some are with that worker, but for one time in 10^12
+        for each in connected:
+            each.sendall(GET_LIVEZ)
+        os.kill(dying, signal.SIGKILL)
+        for each in connected:
+            assert (await ask(each, service)).startswith(b"HTTP/1.1 200 ")
+        assert listeners_at(service) == 2
+        assert await service.stop() == 0
+
+
+@pytest.mark.parametrize("tls", [[], ["--no-tls"]], ids=["tls", "plain"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_who_has_connected_is_answered_before_the_service_ends(data_dir: Path, workers: str, tls: list[str]) -> None:
+    async with serving(data_dir, "--workers", workers, *tls) as service:
+        serving_processes = workers_of(service) or [service.process.pid]
+        assert len(serving_processes) == int(workers)
+        for pid in serving_processes:
+            await freeze(pid)
+        connected = connect(service, 40)
+        stopping = asyncio.create_task(service.stop())
+        for pid in serving_processes:
+            await until_pending(pid, signal.SIGTERM)
+        for pid in serving_processes:
+            os.kill(pid, signal.SIGCONT)
+        answers = await asyncio.gather(*(ask(each, service) for each in connected))
+        assert {line[:13] for line in answers} == {b"HTTP/1.1 200 "}
+        assert await stopping == 0
+
+
+async def test_who_has_connected_and_says_nothing_does_not_keep_the_service_from_ending(data_dir: Path) -> None:
+    async with serving(data_dir, "--no-tls", "--shutdown-timeout", "10m", "--store", "memory:") as service:
+        await freeze(service.process.pid)
+        silent = connect(service, 1)
+        stopping = asyncio.create_task(service.stop())
+        await until_pending(service.process.pid, signal.SIGTERM)
+        os.kill(service.process.pid, signal.SIGCONT)
+        assert await stopping == 0
+        silent[0].close()
+
+
+async def test_a_worker_that_cannot_be_replaced_takes_no_connections(tmp_path: Path) -> None:
+    with Engine(tmp_path / "redis") as store:
+        args = ("--workers", "2", "--store", store.url, "--no-tls")
+        async with serving(tmp_path / "data", *args) as service:
+            assert store._process is not None
+            store._process.kill()
+            store._process.wait()
+            os.kill(workers_of(service)[0], signal.SIGKILL)
+            assert service.process.stderr is not None
+            async with asyncio.timeout(20):
+                while b"ended with status 1" not in (line := await service.process.stderr.readline()):
+                    assert line
+            for each in connect(service, 40):
+                assert (await ask(each, service)).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_workers_and_store_die_with_a_killed_supervisor(data_dir: Path) -> None:
     async with serving(data_dir, "--workers", "2") as service:
         family = children(service.process.pid)
@@ -355,10 +464,56 @@ async def test_an_unreadable_certificate_is_said_in_one_line(tmp_path: Path) -> 
     assert "bad.pem" in errors
 
 
-async def test_a_port_in_use_is_said_in_one_line(data_dir: Path, tmp_path: Path) -> None:
-    async with serving(data_dir, "--store", "memory:", "--no-tls") as service:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_in_use_is_said_in_one_line(data_dir: Path, tmp_path: Path, valkey: Engine, workers: str) -> None:
+    args = ("--store", valkey.url, "--no-tls", "--workers")
+    async with serving(data_dir, *args, workers) as service:
         port = service.base.rpartition(":")[2]
-        assert "in use" in await refused(tmp_path, "--port", port, "--store", "memory:", "--no-tls")
+        for others in ("1", "2"):
+            assert "in use" in await refused(tmp_path, *args, others, "--port", port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_no_other_program_gets_the_port_of_several_workers(data_dir: Path, valkey: Engine, host: str) -> None:
+    async with serving(data_dir, "--store", valkey.url, "--no-tls", "--workers", "2") as service:
+        port = int(service.base.rpartition(":")[2])
+        for pid in (None, *workers_of(service)):
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                await until_gone(pid)
+            for shares in (False, True):
+                with socket.socket() as other:
+                    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shares)
+                    with pytest.raises(OSError, match="in use"):  # at once, and not only when it listens
+                        other.bind((host, port))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_service_that_waits_for_its_store_has_its_port(data_dir: Path, tmp_path: Path, workers: str) -> None:
+    port = str(free_port())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        args = ("--store", f"redis://127.0.0.1:{silent.getsockname()[1]}", "--no-tls", "--port", port, "--workers")
+        waiting = asyncio.create_task(Serve.start(data_dir, *args, workers, "--store-timeout", "1m"))
+        async with asyncio.timeout(10):
+            asked, _ = await asyncio.get_running_loop().sock_accept(silent)
+        for others in ("1", "2"):
+            assert "in use" in await refused(tmp_path, *args, others)
+        assert not waiting.done()
+        asked.close()
+    with pytest.raises(AssertionError, match="cannot be reached"):
+        await waiting
+
+
+async def test_several_workers_get_their_port_again_at_once(data_dir: Path, valkey: Engine) -> None:
+    args = ("--store", valkey.url, "--no-tls", "--workers", "2")
+    async with serving(data_dir, *args) as service, service.client() as api:
+        assert (await api.call("GET", "/livez"))[0] == 200
+        assert await service.stop() == 0  # it closes the connection first, which the kernel therefore remembers
+        async with serving(data_dir, *args, "--port", service.base.rpartition(":")[2]) as again, again.client() as other:
+            assert again.base == service.base
+            assert (await other.call("GET", "/livez"))[0] == 200
+            assert await again.stop() == 0
 
 
 async def test_a_data_directory_in_use_is_said_in_one_line(data_dir: Path, tmp_path: Path) -> None:

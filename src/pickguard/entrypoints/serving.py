@@ -2,6 +2,7 @@
 
 One worker runs in this process. Several are forked from it before any event loop or thread exists; this process then only
 supervises: it replaces workers that died, restarts the embedded store if it ended, and stops all of them on SIGTERM or SIGINT.
+Each has a listening socket of its own, over which the kernel spreads connections, where the kernel does that.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 from aiohttp import web
@@ -41,6 +42,13 @@ TLS_SHUTDOWN_SECONDS: Final = 2.0
 SUPERVISION_SECONDS: Final = 0.1
 REPLACEMENT_SECONDS: Final = 1.0
 """The least time between two workers that take the place of others."""
+LAST_SECONDS: Final = 1.0
+"""How long to wait, when told to stop, for the requests of those who have connected and not sent one yet."""
+POLL_SECONDS: Final = 0.01
+SPREADS: Final = sys.platform == "linux"
+"""Whether the kernel spreads connections over sockets that share an address by SO_REUSEPORT. Others only let them share it."""
+READY: Final = b"ready"
+"""What a worker says to the supervisor."""
 
 
 class ServingError(Exception):
@@ -53,7 +61,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     with ExitStack() as stack:
         if settings.store == EMBEDDED or not (settings.no_tls or settings.tls_cert):
             _make_data_dir(settings.data_dir)
-        listener = stack.enter_context(_listen(settings))
+        taken = stack.enter_context(_take_address(settings))
         tls, certificate = _tls(settings)
         engine = None
         if settings.store == EMBEDDED:
@@ -63,11 +71,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             except EngineError as error:
                 raise ServingError(str(error)) from error
         running = attrs.evolve(settings, store=engine.url, engine=None) if engine else settings
-        announcement = _announcement(settings, listener.getsockname()[1], certificate)
+        announcement = _announcement(settings, taken.getsockname()[1], certificate)
         if settings.workers == 1:
-            _run(_work(running, listener, tls, lambda: announce(announcement), engine=engine))
+            _run(_work(running, taken, tls, lambda: announce(announcement), engine=engine))
         else:
-            _Supervisor(running, listener, tls, engine).run(lambda: announce(announcement))
+            _Supervisor(running, _Listeners(taken, settings.workers), tls, engine).run(lambda: announce(announcement))
 
 
 def _stop_before_ready(*_: object) -> NoReturn:
@@ -84,23 +92,90 @@ def _make_data_dir(data_dir: Path) -> None:
 
 
 @contextmanager
-def _listen(settings: Settings) -> Generator[socket.socket]:
+def _take_address(settings: Settings) -> Generator[socket.socket]:
+    """Yield a socket that has the address, so that no other program gets it. Raises `ServingError`.
+
+    It listens, unless there are to be listeners for several workers.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
         raise ServingError(f"--host {settings.host}: there is no such address") from None
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    with _new_socket(family) as taken:
         try:
-            listener.bind(address)
-            listener.listen(BACKLOG)
+            taken.bind(address)
+            if settings.workers > 1 and SPREADS:
+                _hold(taken, chosen=settings.port != 0)
+            else:
+                taken.listen(BACKLOG)
         except OSError as error:
             raise ServingError(_bind_failure(settings, error)) from None
-        listener.setblocking(False)
-        yield listener
+        yield taken
+
+
+def _new_socket(family: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    made.setblocking(False)
+    return made
+
+
+def _hold(taken: socket.socket, *, chosen: bool) -> None:
+    """Keep an address without listening, open to listeners of one's own. Raises OSError where somebody has it.
+
+    With SO_REUSEPORT from the start, a second service of the same user would not be refused but get half of the connections.
+    So the address is taken as it is without, by listening. Then the socket no longer shares it with anybody who does not set
+    SO_REUSEPORT, listens no more, and lets in who does.
+    """
+    if chosen:  # a port that the system chose is free, and would be lost with the end of listening
+        taken.listen()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    if chosen:
+        taken.shutdown(socket.SHUT_RDWR)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+class _Listeners:
+    """The sockets at which workers listen: one for each where the kernel spreads connections over them, else one for all.
+
+    They are the supervisor's as well, so that whoever has connected to a worker that dies waits for the next one.
+    """
+
+    def __init__(self, taken: socket.socket, count: int) -> None:
+        self._taken = taken
+        self._own = [self._open() for _ in range(count)] if SPREADS else []
+
+    def of(self, slot: int) -> socket.socket:
+        """Return the one for the worker in a slot."""
+        return self._own[slot] if self._own else self._taken
+
+    def renew(self, slot: int) -> None:
+        """Reset those who have connected to a listener without a worker, and have newcomers go to the others."""
+        if self._own:
+            self._own[slot].close()
+            self._own[slot] = self._open()
+
+    def keep_only(self, slot: int) -> None:
+        """In a worker: let go of those of the others, who could not close them otherwise."""
+        for number, other in enumerate(self._own):
+            if number != slot:
+                other.close()
+        if self._own:
+            self._taken.close()
+
+    def close(self) -> None:
+        """Close all of them, and give the address up."""
+        for each in (*self._own, self._taken):
+            each.close()
+
+    def _open(self) -> socket.socket:
+        made = _new_socket(self._taken.family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(self._taken.getsockname())  # to listen is for the worker, when it is ready
+        return made
 
 
 def _bind_failure(settings: Settings, error: OSError) -> str:
@@ -161,25 +236,54 @@ async def _work(
         handler = runner.server
         assert handler is not None  # noqa: S101 (it is there after setup)
         express = Express(runner.app)
-        server = await loop.create_server(
-            lambda: Connection(handler, loop=loop, express=express),
-            sock=listener.dup(),
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if tls else None,
+        limits: dict[str, Any] = (
+            {"ssl_handshake_timeout": TLS_HANDSHAKE_SECONDS, "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS} if tls else {}
         )
+        server = await loop.create_server(
+            lambda: Connection(handler, loop=loop, express=express), sock=listener.dup(), backlog=BACKLOG, ssl=tls, **limits
+        )
+
+        async def accept(queued: socket.socket) -> None:
+            with contextlib.suppress(OSError):  # gone again, or no TLS
+                await loop.connect_accepted_socket(
+                    lambda: Connection(handler, loop=loop, express=express), queued, ssl=tls, **limits
+                )
+
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(_keep_engine_alive(engine)) if engine else None
             ready()
             await stop.wait()
             logger.info("stopping: requests under way may end")
             server.close()
-            listener.close()
+            last = [tasks.create_task(accept(queued)) for queued in _stop_listening(listener)]
+            give_up_at = loop.time() + min(LAST_SECONDS, settings.shutdown_timeout.total_seconds())
+            while loop.time() < give_up_at and (not all(each.done() for each in last) or _owes_request(handler)):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_SECONDS)  # a connection has no event for it
+            for each in last:
+                each.cancel()
             if watch is not None:
                 watch.cancel()
     finally:
         await runner.cleanup()
+
+
+def _owes_request(handler: web.Server) -> bool:
+    """Tell whether a client has connected and not asked for anything yet, or is in the middle of asking."""
+    return any(isinstance(each, Connection) and each._header_timer is not None for each in handler.connections)  # noqa: SLF001
+
+
+def _stop_listening(listener: socket.socket) -> list[socket.socket]:
+    """End listening, and return the connections that nobody has accepted yet: they would be reset otherwise."""
+    queued: list[socket.socket] = []
+    with listener:
+        with contextlib.suppress(OSError):  # there are no more
+            while len(queued) < BACKLOG:  # in a flood there would be no end of them
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                queued.append(connection)
+        if SPREADS:  # the supervisor has it, too, and may close it later only
+            listener.shutdown(socket.SHUT_RDWR)
+    return queued
 
 
 async def _keep_engine_alive(engine: Engine) -> None:
@@ -196,15 +300,24 @@ def _revive(engine: Engine) -> None:
         logger.error("the embedded store ended and cannot be started again: %s", error)  # noqa: TRY400 (the message says it all)
 
 
+@attrs.define(kw_only=True)
+class _Worker:
+    """What the supervisor knows of a worker: its listener, and the pipe on which it says that it is ready, or why it is not."""
+
+    slot: int
+    told: int
+    is_ready: bool = False
+
+
 class _Supervisor:
     """Keeps a number of workers running."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None, engine: Engine | None) -> None:
+    def __init__(self, settings: Settings, listeners: _Listeners, tls: ssl.SSLContext | None, engine: Engine | None) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._tls = tls
         self._engine = engine
-        self._workers: dict[int, int] = {}  # each with the pipe on which it says that it is ready
+        self._workers: dict[int, _Worker] = {}
         self._fork_again_at = 0.0
         self._stopping = False
         self._lifeline = os.pipe()
@@ -231,38 +344,43 @@ class _Supervisor:
         self._stopping = True
 
     def _replace_dead(self) -> None:
-        for pid, status in self._reap():
+        for pid, worker, status in self._reap():
+            if not worker.is_ready:
+                # Whoever waits for it since the one before it died has waited long enough: nobody knows when one will start.
+                self._listeners.renew(worker.slot)
             logger.error("worker %d ended with status %d and is replaced", pid, status)
-        if not self._stopping and time.monotonic() >= self._fork_again_at and len(self._workers) < self._settings.workers:
-            self._fork()
+        free = set(range(self._settings.workers)) - {worker.slot for worker in self._workers.values()}
+        if not self._stopping and time.monotonic() >= self._fork_again_at and free:
+            self._fork(min(free))
             # One that cannot start, because the store is down for instance, is not tried without pause.
             self._fork_again_at = time.monotonic() + REPLACEMENT_SECONDS
 
     def _start_first(self) -> None:
-        for _ in range(self._settings.workers):
-            told = self._fork()
+        for slot in range(self._settings.workers):
+            worker = self._fork(slot)
             message = b""
-            while part := os.read(told, 4096):
+            while part := os.read(worker.told, 4096):
                 message += part
             if self._stopping:
                 return
-            if message != b"ready":
+            if message != READY:
                 raise ServingError(message.decode() or "a worker ended before it was ready")
+            worker.is_ready = True
 
-    def _fork(self) -> int:
-        """Fork a worker; return a pipe from which it can be read that it is ready, or why it is not."""
+    def _fork(self, slot: int) -> _Worker:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            for other in (reading, *self._workers.values()):
+            for other in (reading, *(worker.told for worker in self._workers.values())):
                 os.close(other)
-            os._exit(self._be_worker(writing))
+            os._exit(self._be_worker(slot, writing))
         os.close(writing)
-        self._workers[pid] = reading
-        return reading
+        self._workers[pid] = _Worker(slot=slot, told=reading)
+        return self._workers[pid]
 
-    def _be_worker(self, told: int) -> int:
+    def _be_worker(self, slot: int, told: int) -> int:
         os.close(self._lifeline[1])
+        self._listeners.keep_only(slot)
         if self._engine is not None:
             self._engine.leave_to_parent()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -274,8 +392,9 @@ class _Supervisor:
             os.write(told, message)
             os.close(told)
 
+        work = _work(self._settings, self._listeners.of(slot), self._tls, lambda: tell(READY), orphaned=self._lifeline[0])
         try:
-            _run(_work(self._settings, self._listener, self._tls, lambda: tell(b"ready"), orphaned=self._lifeline[0]))
+            _run(work)
         except ServingError as error:
             tell(str(error).encode())
             return 1
@@ -287,21 +406,23 @@ class _Supervisor:
             sys.stdout.flush()
         return 0
 
-    def _reap(self) -> list[tuple[int, int]]:
+    def _reap(self) -> list[tuple[int, _Worker, int]]:
         ended = []
-        for pid in list(self._workers):
+        for pid, worker in list(self._workers.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
-                os.close(self._workers.pop(pid))
-                ended.append((pid, os.waitstatus_to_exitcode(status)))
+                worker.is_ready = worker.is_ready or os.read(worker.told, len(READY)) == READY
+                os.close(worker.told)
+                del self._workers[pid]
+                ended.append((pid, worker, os.waitstatus_to_exitcode(status)))
         return ended
 
     def _stop(self) -> None:
-        self._listener.close()
+        self._listeners.close()
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        give_up_at = time.monotonic() + 2 * self._settings.shutdown_timeout.total_seconds() + 1
+        give_up_at = time.monotonic() + 2 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
         while self._workers and time.monotonic() < give_up_at:
             self._reap()
             time.sleep(0.02)
