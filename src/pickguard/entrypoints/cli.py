@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import click
@@ -79,7 +78,7 @@ def _shown_default(each: Option) -> str:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("pickguard"), prog_name="pickguard", message="%(prog)s %(version)s")
+@click.version_option(package_name="pickguard", prog_name="pickguard", message="%(prog)s %(version)s")
 def cli() -> None:
     """Accounts and sessions over HTTP."""
 

@@ -5,7 +5,7 @@ import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from cryptography.x509 import GeneralName
@@ -75,20 +75,22 @@ def _names(host: str) -> list[str]:
 
 
 def _is_good(certificate: Path, key: Path, names: list[str]) -> bool:
-    from cryptography import x509  # noqa: PLC0415 (slow to import, and needed for development only)
-
+    # OpenSSL reads it as an authority, which it is. To import cryptography for that would take 10 MiB and 0.1 s at each start.
+    reader = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
         server_context(certificate, key)
-        covered = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, CertificateError, x509.ExtensionNotFound):
+        reader.load_verify_locations(certificate)
+        (found,) = cast("list[dict[str, Any]]", reader.get_ca_certs())
+        known = found.get("subjectAltName", ())
+        covered = {str(ipaddress.ip_address(name)) if kind == "IP Address" else name for kind, name in known}
+        expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC)
+    except (OSError, ValueError, CertificateError):
         return False
-    known = {str(value) for kind in (x509.DNSName, x509.IPAddress) for value in covered.get_values_for_type(kind)}
-    return found.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE and known >= set(names)
+    return expires - datetime.now(UTC) > _RENEW_BEFORE and covered >= set(names)
 
 
 def _make(certificate: Path, key: Path, names: list[str]) -> None:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 (slow to import, and needed here only)
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
