@@ -114,6 +114,20 @@ class Store:
     receipts: Receipts
 
 
+def load(settings: Settings) -> None:
+    """Import and read what `open_services` will need, so that processes forked from this one share the memory of it.
+
+    Raises `SettingsError` where a package is missing.
+    """
+    ListedPasswords()
+    if settings.store_location() is not None:
+        with _redis_py():
+            import pickguard.adapters.redis.accounts  # noqa: PLC0415
+            import pickguard.adapters.redis.connection  # noqa: PLC0415
+            import pickguard.adapters.redis.durability  # noqa: PLC0415
+            import pickguard.adapters.redis.receipts  # noqa: F401, PLC0415
+
+
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     """Open the store that the settings name. Raises `StoreUnavailable` where it cannot be used."""

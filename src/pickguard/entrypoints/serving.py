@@ -8,6 +8,7 @@ Each has a listening socket of its own, over which the kernel spreads connection
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import shlex
@@ -26,6 +27,7 @@ from aiohttp import web
 
 from pickguard.adapters.engine import Engine, EngineError
 from pickguard.domain.model.errors import StoreUnavailable
+from pickguard.entrypoints.bootstrap import load
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
@@ -73,7 +75,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         running = attrs.evolve(settings, store=engine.url, engine=None) if engine else settings
         announcement = _announcement(settings, taken.getsockname()[1], certificate)
         if settings.workers == 1:
-            _run(_work(running, taken, tls, lambda: announce(announcement), engine=engine))
+            _runner()(_work(running, taken, tls, lambda: announce(announcement), engine=engine))
         else:
             _Supervisor(running, _Listeners(taken, settings.workers), tls, engine).run(lambda: announce(announcement))
 
@@ -200,13 +202,13 @@ def _tls(settings: Settings) -> tuple[ssl.SSLContext | None, Path | None]:
         raise ServingError(str(error)) from error
 
 
-def _run(work: Coroutine[None, None, None]) -> None:
+def _runner() -> Callable[[Coroutine[None, None, None]], None]:
     try:
         import uvloop  # noqa: PLC0415 (not there on every interpreter)
     except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        return asyncio.run
+    run: Callable[[Coroutine[None, None, None]], None] = uvloop.run
+    return run
 
 
 async def _work(
@@ -321,12 +323,14 @@ class _Supervisor:
         self._fork_again_at = 0.0
         self._stopping = False
         self._lifeline = os.pipe()
+        self._run = _runner()
 
     def run(self, ready: Callable[[], None]) -> None:
         """Fork the workers, replace those that die, and end with all of them. Raises `ServingError` if none can start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_stop)
         try:
+            self._prepare()
             self._start_first()
             if not self._stopping:
                 ready()
@@ -339,6 +343,16 @@ class _Supervisor:
             self._stop()
             for end in self._lifeline:
                 os.close(end)
+
+    def _prepare(self) -> None:
+        """Load what all workers need, once, so that they share the memory of it."""
+        try:
+            load(self._settings)
+        except SettingsError as error:
+            raise ServingError(f"--store {self._settings.shown_store}: {error}") from error
+        # A collection goes through everything that it does not know to be permanent, writes to it, and thereby copies it.
+        gc.collect()
+        gc.freeze()
 
     def _note_stop(self, *_: object) -> None:
         self._stopping = True
@@ -394,7 +408,7 @@ class _Supervisor:
 
         work = _work(self._settings, self._listeners.of(slot), self._tls, lambda: tell(READY), orphaned=self._lifeline[0])
         try:
-            _run(work)
+            self._run(work)
         except ServingError as error:
             tell(str(error).encode())
             return 1
