@@ -22,6 +22,7 @@ from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import build_services
 from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.accounts import AccountRepository, Snapshot
+from pickguard.ports.hashing import Purpose
 from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import ME, HttpApiContract
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, cheap_hasher
@@ -169,12 +170,14 @@ async def test_a_request_that_the_store_never_answers_ends_all_the_same(broken: 
 
 async def test_a_request_whose_turn_to_hash_would_come_too_late_is_refused_at_once(clock: FakeClock) -> None:
     class Overloaded:
-        async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
-            del password, spent
+        async def hash(self, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)) -> str:
+            del password, purpose, spent
             raise HashingOverloaded("full", retry_after=timedelta(seconds=4))
 
-        async def verify(self, password_hash: str | None, password: str) -> bool:
-            del password_hash, password
+        async def verify(
+            self, password_hash: str | None, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)
+        ) -> bool:
+            del password_hash, password, purpose, spent
             raise HashingOverloaded("full", retry_after=timedelta(seconds=4))
 
         def needs_rehash(self, password_hash: str) -> bool:

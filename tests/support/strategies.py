@@ -14,6 +14,7 @@ from pickguard.domain.model.events import SessionEnd
 from pickguard.domain.model.identifiers import SessionId, UserId, uuid7
 from pickguard.domain.model.sessions import Session, SessionDigest, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, PersonName
+from pickguard.ports.hashing import Purpose
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 USER_ID = UserId(UUID("019b7d1f-2a0e-7000-8000-000000000001"))
@@ -197,20 +198,26 @@ json_values = st.recursive(
 
 
 class InstantHasher:
-    """A `PasswordHasher` that costs nothing and counts: which hash was asked for what, and under which parameters."""
+    """A `PasswordHasher` that costs nothing and counts: what was hashed for which purpose, and under which parameters."""
 
     def __init__(self) -> None:
         self.parameters = "1"
         self.verified: list[str | None] = []
         self.spent = timedelta(0)
+        self.purposes: list[Purpose] = []
         self._salt = 0
 
-    async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
+    async def hash(self, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)) -> str:
         self._salt += 1
         self.spent = spent
+        self.purposes.append(purpose)
         return f"{self.parameters}:{self._salt}:{password}"
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
+    async def verify(
+        self, password_hash: str | None, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)
+    ) -> bool:
+        self.spent = spent
+        self.purposes.append(purpose)
         self.verified.append(password_hash)
         return password_hash is not None and password_hash.split(":", 2)[2] == password
 

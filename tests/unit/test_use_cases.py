@@ -1,6 +1,7 @@
 """The use cases as a library's user calls them, on the in-memory store: what they change, refuse and tell."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from uuid import UUID
@@ -33,6 +34,7 @@ from pickguard.domain.services.authentication import LoggedIn
 from pickguard.domain.services.changes import ATTEMPTS
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.ports.accounts import OPERATION_ID_BYTES, Snapshot
+from pickguard.ports.hashing import Purpose
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents
 from tests.support.strategies import InstantHasher
 
@@ -75,12 +77,14 @@ class PausingHasher(InstantHasher):
         self.reached = asyncio.Event()
         self.may_go_on = asyncio.Event()
 
-    async def hash(self, password: str, *, spent: timedelta = timedelta(0)) -> str:
+    async def hash(self, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)) -> str:
         await self._pause("hash")
-        return await super().hash(password, spent=spent)
+        return await super().hash(password, purpose=purpose, spent=spent)
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        matches = await super().verify(password_hash, password)
+    async def verify(
+        self, password_hash: str | None, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)
+    ) -> bool:
+        matches = await super().verify(password_hash, password, purpose=purpose, spent=spent)
         await self._pause("verify")
         return matches
 
@@ -313,8 +317,8 @@ async def test_a_rehash_never_brings_a_changed_password_back(wired: Services, ha
 async def test_a_log_in_is_not_refused_because_there_is_no_time_for_a_rehash(
     wired: Services, hasher: PausingHasher, events: RecordedEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def overloaded(password: str, *, spent: timedelta) -> str:
-        del password, spent
+    async def overloaded(password: str, *, purpose: Purpose, spent: timedelta) -> str:
+        del password, purpose, spent
         raise HashingOverloaded("full")
 
     user = await register(wired)
@@ -859,3 +863,26 @@ async def test_a_change_of_password_tells_its_second_turn_what_the_first_one_too
     hasher.may_go_on.set()
     await change
     assert hasher.spent == timedelta(milliseconds=1500)
+
+
+async def test_every_hash_says_what_it_is_for(wired: Services, hasher: PausingHasher) -> None:
+    async def purposes(use_case: Awaitable[object]) -> list[Purpose]:
+        hasher.purposes.clear()
+        with contextlib.suppress(InvalidCredentials):
+            await use_case
+        return hasher.purposes
+
+    person = {"name": "Ada", "email": "ada@example.com", "password": GOOD_PASSWORD}
+    for _ in range(2):  # the second time, the receipt is verified
+        assert set(await purposes(wired.registration.register(**person, idempotency_key="a key"))) == {Purpose.REGISTRATION}
+    other = wired.registration.register(name="Eve", email="eve@example.com", password=GOOD_PASSWORD)
+    assert await purposes(other) == [Purpose.REGISTRATION]
+    hasher.parameters = "2"
+    logged_in = await log_in(wired)
+    assert hasher.purposes[1:] == [Purpose.LOG_IN] * 2  # and rehashed
+    nobody = wired.authentication.log_in(email="nobody@example.com", password=GOOD_PASSWORD)
+    assert await purposes(nobody) == [Purpose.LOG_IN]
+    token = logged_in.token.reveal()
+    change = wired.profiles.change(token, password=OTHER_PASSWORD, current_password=GOOD_PASSWORD)
+    assert await purposes(change) == [Purpose.PROOF] * 2
+    assert await purposes(wired.authentication.reauthenticate(token, password=OTHER_PASSWORD)) == [Purpose.PROOF]

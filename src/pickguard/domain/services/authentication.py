@@ -22,7 +22,7 @@ from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.clock import Clock
-from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.hashing import PasswordHasher, Purpose
 from pickguard.ports.secrets import SecretSource
 
 
@@ -70,7 +70,8 @@ class Authentication:
         address = _parse_address(email)
         found = None if address is None else await self._accounts.find(address)
         began = self._clock.now()
-        verified = await self._hasher.verify(found.account.credential.password_hash if found else None, password)
+        password_hash = found.account.credential.password_hash if found else None
+        verified = await self._hasher.verify(password_hash, password, purpose=Purpose.LOG_IN)
         try:
             if found is None or address is None or not verified:
                 raise InvalidCredentials  # noqa: TRY301 (refused as in the use case's other steps, and told once)
@@ -125,7 +126,7 @@ class Authentication:
 
     async def prove(self, account: Account, session: Session, password: str) -> None:
         """Return if the (normalised) password is the account's; `WrongPassword` if not."""
-        if not await self._hasher.verify(account.credential.password_hash, password):
+        if not await self._hasher.verify(account.credential.password_hash, password, purpose=Purpose.PROOF):
             now = self._clock.now()
             self._changes.publish(PasswordRefused(user_id=account.user.id, at=now, session_id=session.id))
             raise WrongPassword
@@ -161,7 +162,7 @@ class Authentication:
         if not self._hasher.needs_rehash(password_hash):
             return None
         try:
-            return await self._hasher.hash(password, spent=self._clock.now() - began)
+            return await self._hasher.hash(password, purpose=Purpose.LOG_IN, spent=self._clock.now() - began)
         except HashingOverloaded:  # not worth refusing a log-in for; the next one tries again
             return None
 

@@ -14,7 +14,7 @@ from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import Examined, FieldExaminer
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
-from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.hashing import PasswordHasher, Purpose
 
 Precondition = Callable[[User], bool]
 """A caller's condition on the user as it is just before the change, for instance that an ETag still matches."""
@@ -63,7 +63,8 @@ class Profiles:
             await self._authentication.prove(before, session, wanted.current_password)
         password_hash = None
         if wanted.password is not None and wanted.password != wanted.current_password:
-            password_hash = await self._hasher.hash(wanted.password, spent=self._clock.now() - began)
+            spent = self._clock.now() - began
+            password_hash = await self._hasher.hash(wanted.password, purpose=Purpose.PROOF, spent=spent)
 
         def decide(account: Account) -> Transition:
             now = self._clock.now()

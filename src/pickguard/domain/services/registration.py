@@ -19,7 +19,7 @@ from pickguard.domain.services.changes import ATTEMPTS, AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
-from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.hashing import PasswordHasher, Purpose
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
@@ -67,7 +67,7 @@ class Registration:
 
     async def _make(self, asked: _Asked) -> User:
         # Hash first, claim the address then: a claim without its account makes others wait, so it must be short.
-        return await self._add(asked, await self._hasher.hash(asked.password))
+        return await self._add(asked, await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION))
 
     async def _add(self, asked: _Asked, password_hash: str, *, made_by: KeyDigest | None = None) -> User:
         now = self._clock.now()
@@ -93,7 +93,8 @@ class Registration:
         receipt = await self._receipt(request, text)
         answer = receipt.answer
         if answer is None:
-            password_hash = await self._hasher.hash(asked.password, spent=self._clock.now() - began)
+            spent = self._clock.now() - began
+            password_hash = await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION, spent=spent)
             # Another try may have ended meanwhile, and its account have been deleted already.
             receipt = await self._receipts.read(request, self._clock.now()) or receipt
             answer = receipt.answer or await self._answer(asked, request, receipt, password_hash)
@@ -110,13 +111,15 @@ class Registration:
 
     async def _receipt(self, request: KeyDigest, text: str) -> Receipt:
         """Return the receipt of this very request; `IdempotencyKeyReused` where it is that of another."""
-        receipt = await self._receipts.read(request, self._clock.now())
+        began = self._clock.now()
+        receipt = await self._receipts.read(request, began)
         if receipt is None:
-            fingerprint = await self._hasher.hash(text)
+            fingerprint = await self._hasher.hash(text, purpose=Purpose.REGISTRATION)
             receipt = await self._receipts.open(request, fingerprint, self._clock.now())
             if receipt.fingerprint == fingerprint:
                 return receipt
-        if not await self._hasher.verify(receipt.fingerprint, text):
+        spent = self._clock.now() - began
+        if not await self._hasher.verify(receipt.fingerprint, text, purpose=Purpose.REGISTRATION, spent=spent):
             raise IdempotencyKeyReused
         return receipt
 

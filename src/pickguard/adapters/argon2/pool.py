@@ -1,0 +1,188 @@
+"""The threads that hash, and the turns of those who wait for one."""
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from pickguard.domain.model.errors import HashingOverloaded
+from pickguard.ports.hashing import Purpose
+
+Result = TypeVar("Result")
+
+MOST_WAITING: Final = 1024
+"""How many may wait for each purpose, however short the wait."""
+
+_WEIGHT_OF_THE_LAST: Final = 0.1
+"""In the moving average of what a hash takes."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Turn:
+    """One who waits. What the work comes to is told to its event loop."""
+
+    work: Callable[[], Any]
+    purpose: Purpose
+    deadline: float
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+
+    def tell(self, result: object, error: BaseException | None) -> None:
+        """Set the outcome, from a thread. Where the loop has been closed nobody wants it."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._set, result, error)
+
+    def refuse(self, error: HashingOverloaded) -> None:
+        """Set the outcome, in the event loop."""
+        self._set(None, error)
+
+    def _set(self, result: object, error: BaseException | None) -> None:
+        if self.future.done():  # cancelled meanwhile
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class HashingPool:
+    """Does work in threads, at most `threads` pieces at once. Close it to end them.
+
+    The rest waits, each purpose in a queue of its own, in order of arrival. The queues take turns, so that a flood for one
+    purpose costs another no more than its share. Who would, by what hashes take at the moment, wait longer than the budget is
+    refused at once, and who does wait longer all the same is refused then.
+
+    A thread takes the next turn itself: it does not wait for the event loop, which may be busy with something else.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        wait_budget: timedelta,
+        seconds_each: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`seconds_each` is what a hash may take, until the first has been measured."""
+        self.threads = threads
+        self._budget = wait_budget.total_seconds()
+        self._seconds_each = seconds_each
+        self._measured = False
+        self._now = now
+        self._executor = ThreadPoolExecutor(threads, "pickguard-argon2")
+        # Guards all that follows: both the event loop and the threads change it, and none holds it for long.
+        self._lock = threading.Lock()
+        self._running = 0
+        self._waiting: dict[Purpose, deque[_Turn]] = {purpose: deque() for purpose in Purpose}
+        self._order = deque(Purpose)
+
+    async def run(self, work: Callable[[], Result], *, purpose: Purpose, spent: timedelta = timedelta(0)) -> Result:
+        """Return what `work` returns in a thread, and raise what it raises.
+
+        Raises `HashingOverloaded`. Work that has begun is ended also where the caller is cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        budget = max(0.0, self._budget - spent.total_seconds())
+        turn = _Turn(work=work, purpose=purpose, deadline=self._now() + budget, loop=loop, future=loop.create_future())
+        timer = None if self._begin_or_wait(turn, budget) else loop.call_later(budget, self._expire, turn)
+        try:
+            result: Result = await turn.future
+        except asyncio.CancelledError:
+            self._leave(turn)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return result
+
+    def close(self) -> None:
+        """Let running work end, and the threads with it. Those who wait are refused."""
+        with self._lock:
+            left = [turn for queue in self._waiting.values() for turn in queue]
+            for queue in self._waiting.values():
+                queue.clear()
+        for turn in left:
+            turn.tell(None, refusal(0))
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _begin_or_wait(self, turn: _Turn, budget: float) -> bool:
+        """Return whether the work has begun; else it waits for its turn."""
+        with self._lock:
+            if self._running < self.threads:  # nobody waits while a thread is free
+                self._executor.submit(self._work, turn)
+                self._running += 1
+                return True
+            queue = self._waiting[turn.purpose]
+            expected = self._expected_wait(turn.purpose)
+            if expected > budget or len(queue) >= MOST_WAITING:
+                raise refusal(expected)
+            queue.append(turn)
+            return False
+
+    def _work(self, turn: _Turn | None) -> None:
+        """Work, in a thread, until nobody waits."""
+        while turn is not None:
+            began = self._now()
+            try:
+                result = turn.work()
+            except BaseException as error:  # noqa: BLE001 (told to the one whose work it is)
+                turn.tell(None, error)
+            else:
+                turn.tell(result, None)
+            turn = self._next_turn(self._now() - began)
+
+    def _next_turn(self, seconds: float) -> _Turn | None:
+        with self._lock:
+            weight = _WEIGHT_OF_THE_LAST if self._measured else 1.0
+            self._measured = True
+            self._seconds_each += weight * (seconds - self._seconds_each)
+            while turn := self._pop():
+                if turn.deadline > self._now():
+                    return turn
+                # Its timer is late, because the event loop is busy.
+                turn.tell(None, refusal(self._expected_wait(turn.purpose)))
+            self._running -= 1
+            return None
+
+    def _pop(self) -> _Turn | None:
+        for _ in range(len(self._order)):
+            queue = self._waiting[self._order[0]]
+            self._order.rotate(-1)
+            if queue:
+                return queue.popleft()
+        return None
+
+    def _expire(self, turn: _Turn) -> None:
+        if self._leave(turn):
+            with self._lock:
+                expected = self._expected_wait(turn.purpose)
+            turn.refuse(refusal(expected))
+
+    def _leave(self, turn: _Turn) -> bool:
+        """Give up the place in line; return whether there was one."""
+        with self._lock:
+            try:
+                self._waiting[turn.purpose].remove(turn)
+            except ValueError:
+                return False
+            return True
+
+    def _expected_wait(self, purpose: Purpose) -> float:
+        """Return the seconds that one more would wait: as many of each other purpose come first, if there are as many."""
+        place = len(self._waiting[purpose]) + 1
+        others = sum(min(len(queue), place) for other, queue in self._waiting.items() if other is not purpose)
+        return (place + others) / self.threads * self._seconds_each
+
+
+def refusal(expected: float) -> HashingOverloaded:
+    """Return what is told to one who would wait for so many seconds."""
+    retry_after = timedelta(seconds=max(1, math.ceil(expected)))
+    return HashingOverloaded("too many passwords are waiting to be hashed", retry_after=retry_after)
