@@ -5,6 +5,16 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 # Every locked package, its hash checked; a layer of its own, made again only when the lock changes.
 COPY requirements/server.txt requirements/server.txt
 RUN python -m pip wheel --require-hashes --requirement requirements/server.txt --wheel-dir wheels
+# Argon2 for newer processors: --build-arg ARGON2_CFLAGS='-O3 -march=x86-64-v3' hashes 1.4 to 1.8 times as fast, and runs
+# where there is AVX2. -march=native would be for the machine that builds the image: on an older one the service would die of SIGILL. Without
+# the argument it is the published wheel, which runs on all of them.
+ARG ARGON2_CFLAGS=
+COPY requirements/native.txt requirements/native.sh requirements/
+RUN if [ -n "$ARGON2_CFLAGS" ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+        && rm wheels/argon2_cffi_bindings-*.whl \
+        && CFLAGS=$ARGON2_CFLAGS requirements/native.sh python wheels; \
+    fi
 COPY pyproject.toml README.md ./
 COPY src src
 RUN python -m pip install --no-index --find-links wheels hatchling \

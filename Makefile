@@ -10,17 +10,28 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 UV := $(BIN)/python -m uv
+# For which processor `make native` builds: this one. -march=x86-64-v3 is as fast and runs on any with AVX2.
+NATIVE_CFLAGS ?= -O3 -march=native
+NATIVE := $(VENV)/native
 
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve test lint unit faults engines lock wheel clean
+.PHONY: help serve native test lint unit faults engines lock wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: $(VENV)/.server ## Run the service at https://127.0.0.1:9443, with its data in pickguard-data
 	@exec $(BIN)/pickguard serve $(ARGS)
+
+native: $(VENV)/.server ## Build the password hashing for this machine's processor, 1.4 to 1.8 times as fast
+	@command -v $${CC:-cc} >/dev/null || { echo 'A C compiler is needed: on Debian and Ubuntu, apt install gcc libc6-dev' >&2; exit 1; }
+	@rm -rf $(NATIVE) && $(BIN)/python -m venv $(NATIVE) && mkdir $(NATIVE)/wheels
+	@CFLAGS='$(NATIVE_CFLAGS)' requirements/native.sh $(NATIVE)/bin/python $(NATIVE)/wheels
+	@$(PIP) install --no-index --no-deps --force-reinstall $(NATIVE)/wheels/*.whl
+	@rm -rf $(NATIVE)
+	@echo 'Argon2 is built with $(NATIVE_CFLAGS); `pickguard doctor` says so, and how fast it is'
 
 test: $(VENV)/.dev ## Check everything: style, types, layers, all tests, the built wheel
 	$(BIN)/ruff check
@@ -51,6 +62,8 @@ lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' pyproject.toml --extra server --group dev \
 		--constraints requirements/server.txt --output-file requirements/dev.txt
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' --group native --output-file requirements/native.txt
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel

@@ -183,6 +183,29 @@ def test_packages_are_locked_by_hash_and_the_service_is_a_wheel() -> None:
     assert needed_by("pickguard", extras={"server"}) <= locked
 
 
+def test_argon2_is_built_for_newer_processors_only_where_that_is_asked_for() -> None:
+    (build, final) = STAGES
+    assert build.only("ARG") == "ARGON2_CFLAGS="
+    assert final.all("ARG") == []
+    (step,) = [text for text in build.all("RUN") if "ARGON2_CFLAGS" in text]
+    assert step.startswith('if [ -n "$ARGON2_CFLAGS" ]; then ')
+    assert "requirements/native.sh python wheels" in step
+    script = (ROOT / "requirements/native.sh").read_text()
+    assert os.access(ROOT / "requirements/native.sh", os.X_OK)
+    fetched = re.findall(r"^.*\bpip (?:install|wheel|download)\b.*$", script, re.MULTILINE)
+    assert len(fetched) == 2
+    assert all("--require-hashes" in line for line in fetched)
+    # The lines that the script takes from the lock are those of the bindings, to the comment behind their hashes.
+    (pattern,) = re.findall(r"sed -n '([^']+)'", script)
+    lines = subprocess.run(
+        ["sed", "-n", pattern, str(ROOT / "requirements/server.txt")], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert re.fullmatch(r"argon2-cffi-bindings==\S+ \\", lines[0])
+    assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}(?: \\)?", line) for line in lines[1:-1])
+    assert lines[-1].startswith("    # via")
+    assert len(lines) > 3
+
+
 def test_the_last_stage_builds_nothing() -> None:
     steps = " ".join(FINAL.all("RUN"))
     assert not re.search(r"\b(pip|apt-get|apt|gcc|make|hatchling|curl|wget)\b", steps)

@@ -122,6 +122,8 @@ async def test_a_store_that_is_well_is_told_to_be(tmp_path: Path, program: str) 
         assert server.address in seen.output
         assert seen.output.splitlines()[-1] == "All is well."
         assert "A write is on disk before it is acknowledged." in seen.output
+        assert "One verification takes" in seen.output
+        assert "this machine" not in seen.output  # with one server, all is of one place
         by_file = tmp_path / "password"
         by_file.write_text(f"{PASSWORD}\n")
         strict = await doctor(
@@ -232,6 +234,7 @@ async def test_replicas_are_examined_with_their_master(tmp_path: Path) -> None:
         assert {each["where"] for each in seen.document["findings"]} == {
             *(server.address for server in store.servers),
             "all servers",
+            "this machine",
         }
         too_many = await doctor(tmp_path, "--store", store.url, "--json", "--wait-replicas", "2", "--no-scan")
         assert (too_many.status, too_many.verdicts) == (3, {"replicas": "danger"})
@@ -239,6 +242,7 @@ async def test_replicas_are_examined_with_their_master(tmp_path: Path) -> None:
         assert (by_replica.status, by_replica.verdicts) == (3, {"role": "danger"})
         shown = await doctor(tmp_path, "--store", store.url)
         assert "all 2 servers" in shown.output
+        assert "this machine" in shown.output
         store.replicas[0].freeze()
         frozen = await doctor(tmp_path, "--store", store.url, "--json", "--no-scan")
         assert frozen.verdicts["reachable"] == "warning"

@@ -23,7 +23,7 @@ from pickguard.domain.services.registration import Registration
 from pickguard.domain.services.sessions import Sessions
 from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.ports.accounts import AccountRepository
-from pickguard.ports.checkup import Checkup
+from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
@@ -202,6 +202,13 @@ async def open_checkup(settings: Settings) -> AsyncGenerator[Checkup]:
     ) as client:
         await check_connection(client)
         yield RedisCheckup(client, prefix=DEFAULT_PREFIX, wait_replicas=settings.wait_replicas)
+
+
+def examine_hashing() -> Finding:
+    """Say how the hashing of passwords was built and how fast it is on this machine, which takes some tens of milliseconds."""
+    from pickguard.adapters.argon2.bindings import examine_bindings  # noqa: PLC0415 (what only the doctor needs)
+
+    return examine_bindings()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ The document of ``--json`` has these members, and programs have to put up with m
 format        1; another number if a member changes its meaning
 store         the store's URL, without user, password and parameters
 verdict       ok, warning, danger or unknown: the worst of what follows
-findings      about servers, a list of {id, where, verdict, found, advice, durability}
+findings      about servers and this machine, a list of {id, where, verdict, found, advice, durability}
 inspection    about keys, or null where they were not looked at:
   accounts, sessions, claims, receipts, probes, others    how many there are
   irregularities   the first of them, a list of {kind, key, detail, repaired}
@@ -34,7 +34,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pickguard.domain.model.errors import StoreUnavailable
-from pickguard.entrypoints.bootstrap import find_store, open_checkup
+from pickguard.entrypoints.bootstrap import examine_hashing, find_store, open_checkup
 from pickguard.entrypoints.settings import Settings
 from pickguard.ports.checkup import Finding, Inspection, Irregularity, Kind, Progress, Verdict
 
@@ -58,6 +58,7 @@ TOPICS: Final = {
     "Replication": ("replicas", "min-replicas-to-write", "sentinel", "sentinels"),
     "Cluster": ("cluster", "cluster-require-full-coverage"),
     "Clocks": ("clock",),
+    "Hashing": ("argon2",),
 }
 """Under which heading a person finds each finding."""
 
@@ -141,7 +142,7 @@ def examine(settings: Settings, *, as_json: bool, scan: bool, repair: bool) -> i
 
 async def _examine(settings: Settings, shown: str, *, scan: bool, repair: bool) -> Report:
     async with open_checkup(settings) as checkup:
-        report = Report(store=shown, findings=await checkup.examine())
+        report = Report(store=shown, findings=(*await checkup.examine(), examine_hashing()))
         if not scan:
             return report
         try:
@@ -180,7 +181,7 @@ def _document(report: Report) -> dict[str, object]:
 def _print(report: Report, console: Console) -> None:
     console.print(Text(f"Store: {report.store}", style="bold"))
     servers = {each.where for each in report.findings if each.id in {"version", "reachable", "info"}}
-    several = {each.where for each in report.findings} != servers or len(servers) > 1
+    several = {each.where for each in report.findings if each.id not in TOPICS["Hashing"]} != servers or len(servers) > 1
     table = _table("", "What was found", *(["Where"] if several else []))
     for topic, ids in TOPICS.items():
         rows = _merged([each for each in report.findings if each.id in ids])
