@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from pickguard.adapters.argon2.pool import MOST_WAITING, HashingPool
+from pickguard.adapters.argon2.pool import MOST_WAITING, PRUDENCE, HashingPool
 from pickguard.domain.model.errors import HashingOverloaded
 from pickguard.ports.hashing import Purpose
 
@@ -192,13 +192,13 @@ async def test_the_purposes_take_turns(gate: Gate) -> None:
 
 @pytest.mark.parametrize(("flood", "other"), list(itertools.permutations(Purpose, 2)))
 async def test_a_flood_for_one_purpose_makes_no_other_wait_more_than_a_turn(gate: Gate, flood: Purpose, other: Purpose) -> None:
-    budget = timedelta(seconds=10)
+    budget = timedelta(seconds=12) / PRUDENCE
     with pool_of(gate, threads=1, wait_budget=budget, seconds_each=1.0) as pool:
         tasks, _ = await all_busy(pool, gate, waiting=0)
-        tasks += await join(pool, gate, flood, 10)
+        tasks += await join(pool, gate, flood, 12)
         with pytest.raises(HashingOverloaded) as refused:
             await ask(pool, gate, flood)
-        assert refused.value.retry_after == timedelta(seconds=11)
+        assert refused.value.retry_after == timedelta(seconds=13)
         tasks += await join(pool, gate, other, 1)
         gate.open()
         await asyncio.gather(*tasks)
@@ -210,7 +210,7 @@ async def test_a_flood_for_one_purpose_makes_no_other_wait_more_than_a_turn(gate
 
 async def test_who_would_wait_longer_than_the_budget_is_refused_at_once(gate: Gate) -> None:
     # Two seconds a hash on two threads: the fourth in line would wait for four.
-    with pool_of(gate, wait_budget=timedelta(seconds=3), seconds_each=2.0) as pool:
+    with pool_of(gate, wait_budget=timedelta(seconds=3) / PRUDENCE, seconds_each=2.0) as pool:
         running, waiting = await all_busy(pool, gate, waiting=3)
         with pytest.raises(HashingOverloaded) as refused:
             await ask(pool, gate)
@@ -221,7 +221,7 @@ async def test_who_would_wait_longer_than_the_budget_is_refused_at_once(gate: Ga
 
 
 async def test_those_of_other_purposes_who_come_first_count_for_the_wait(gate: Gate) -> None:
-    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=6), seconds_each=1.0) as pool:
+    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=6) / PRUDENCE, seconds_each=1.0) as pool:
         tasks, waiting = await all_busy(pool, gate, waiting=4)
         tasks += [*waiting, *await join(pool, gate, Purpose.REGISTRATION, 3)]
         with pytest.raises(HashingOverloaded) as refused:  # four registrations, and four log-ins between them
@@ -273,7 +273,7 @@ async def test_what_a_hash_takes_is_measured(gate: Gate, time: Time) -> None:
 
         return pass_time
 
-    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=5), seconds_each=1000.0, now=time) as pool:
+    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=6) / PRUDENCE, seconds_each=1000.0, now=time) as pool:
         for seconds in (4.0, 14.0):  # the first in place of the guess, the next as a tenth of the average: 5 seconds
             await pool.run(take(seconds), purpose=Purpose.LOG_IN)
             await settled(lambda: pool._running == 0)

@@ -39,8 +39,8 @@ class Argon2Hasher:
 
     At most `threads` hashes run at once, so memory is bounded by that many times the memory cost. Requests beyond wait for
     `wait_budget` at most, each purpose in a queue of its own that gets its share of the turns: one that by the time hashes
-    take would wait longer is refused at once, and one that does wait longer all the same is refused then. Close it to end
-    its threads.
+    take would wait nearly as long is refused at once, and one that does wait longer all the same is refused then. Close it to
+    end its threads.
     """
 
     def __init__(

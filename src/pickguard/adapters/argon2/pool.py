@@ -21,6 +21,10 @@ Result = TypeVar("Result")
 MOST_WAITING: Final = 1024
 """How many may wait for each purpose, however short the wait."""
 
+PRUDENCE: Final = 0.75
+"""Who is expected to wait for more than this part of the budget is refused: hashes may take longer than they did, and a refusal
+at once is better than one after the whole wait."""
+
 _WEIGHT_OF_THE_LAST: Final = 0.1
 """In the moving average of what a hash takes."""
 
@@ -57,8 +61,8 @@ class HashingPool:
     """Does work in threads, at most `threads` pieces at once. Close it to end them.
 
     The rest waits, each purpose in a queue of its own, in order of arrival. The queues take turns, so that a flood for one
-    purpose costs another no more than its share. Who would, by what hashes take at the moment, wait longer than the budget is
-    refused at once, and who does wait longer all the same is refused then.
+    purpose costs another no more than its share. Who would, by what hashes take at the moment, use up the budget or nearly so
+    is refused at once, and who does wait longer than the budget all the same is refused then.
 
     A thread takes the next turn itself: it does not wait for the event loop, which may be busy with something else.
     """
@@ -122,7 +126,7 @@ class HashingPool:
                 return True
             queue = self._waiting[turn.purpose]
             expected = self._expected_wait(turn.purpose)
-            if expected > budget or len(queue) >= MOST_WAITING:
+            if expected > PRUDENCE * budget or len(queue) >= MOST_WAITING:
                 raise refusal(expected)
             queue.append(turn)
             return False
@@ -176,10 +180,13 @@ class HashingPool:
             return True
 
     def _expected_wait(self, purpose: Purpose) -> float:
-        """Return the seconds that one more would wait: as many of each other purpose come first, if there are as many."""
+        """Return the seconds that one more would wait at most, if no other purpose joins those that wait now.
+
+        Before each place comes one of every other queue that is not empty, and those may well grow.
+        """
         place = len(self._waiting[purpose]) + 1
-        others = sum(min(len(queue), place) for other, queue in self._waiting.items() if other is not purpose)
-        return (place + others) / self.threads * self._seconds_each
+        queues = 1 + sum(bool(queue) for other, queue in self._waiting.items() if other is not purpose)
+        return place * queues / self.threads * self._seconds_each
 
 
 def refusal(expected: float) -> HashingOverloaded:
