@@ -206,6 +206,10 @@ def test_argon2_is_built_for_newer_processors_only_where_that_is_asked_for() -> 
     assert len(lines) > 3
 
 
+def test_argon2_gets_huge_pages() -> None:
+    assert image_environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+
+
 def test_the_last_stage_builds_nothing() -> None:
     steps = " ".join(FINAL.all("RUN"))
     assert not re.search(r"\b(pip|apt-get|apt|gcc|make|hatchling|curl|wget)\b", steps)

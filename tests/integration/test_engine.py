@@ -61,6 +61,16 @@ def test_a_server_that_ends_at_once_is_quoted(data_dir: Path) -> None:
         Engine(data_dir, program=talking).__enter__()
 
 
+def test_a_server_gets_none_of_the_tuning_that_is_for_hashing(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    seen = data_dir.with_name("seen")
+    looking = script(data_dir.with_name("looking"), f"import os\nopen({str(seen)!r}, 'w').write(' '.join(os.environ))\n")
+    with pytest.raises(EngineError):
+        Engine(data_dir, program=looking).__enter__()
+    assert "PATH" in seen.read_text().split()
+    assert "GLIBC_TUNABLES" not in seen.read_text().split()
+
+
 def test_a_data_directory_that_is_a_file_is_refused(data_dir: Path) -> None:
     data_dir.write_text("")
     with pytest.raises(EngineError, match="cannot be used"):

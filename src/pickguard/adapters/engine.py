@@ -173,6 +173,8 @@ class Engine:
                 pass_fds=(self._lock,),
                 start_new_session=True,
                 umask=0o077,
+                # Huge pages are good for hashing, and bad for a server that forks: each page that changes is copied whole.
+                env={name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"},
             )
         except OSError as error:
             raise EngineError(f"the engine {program} cannot be run: {error.strerror}") from error
