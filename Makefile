@@ -17,7 +17,7 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults engines lock wheel clean
+.PHONY: help serve native test lint unit faults engines bench lock wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,9 @@ faults: $(VENV)/.dev ## Kills, power cuts, fail-overs, lost replies; ROUNDS=20 f
 
 engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey that is supported; takes some minutes
 	$(BIN)/python -m tests.support.engine_matrix .engines $(ARGS)
+
+bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; some 10 minutes, ARGS=--quick for two
+	@$(BIN)/python -m bench.performance $(ARGS)
 
 lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(PIP) install uv
