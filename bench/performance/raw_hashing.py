@@ -20,7 +20,7 @@ def main() -> None:
     while (taken := time.perf_counter() - began) < seconds:
         hasher.verify(password_hash, PASSWORD)
         verified += 1
-    figures = {"rate": verified / taken, "cpu_ms": 1000 * (time.process_time() - busy) / verified}
+    figures = {"log_in_rate": verified / taken, "cpu_ms": 1000 * (time.process_time() - busy) / verified}
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -26,8 +26,6 @@ from bench.performance.wrk import Flood
 
 READERS: Final = 32
 CONNECTIONS: Final = 32
-STORM: Final = 8
-"""How many log-ins are under way in a storm: as many as in the measurements of others, with which it is compared."""
 REGISTRATIONS_AT_ONCE: Final = 4
 
 
@@ -35,8 +33,8 @@ REGISTRATIONS_AT_ONCE: Final = 4
 class Pace:
     """How long and how often to measure, and for how many seconds in all to wait until the machine is quiet."""
 
-    seconds: float = 5
-    log_in_seconds: float = 6
+    seconds: float = 4
+    log_in_seconds: float = 5
     rounds: int = 5
     storm_rounds: int = 3
     starts: int = 5
@@ -118,6 +116,9 @@ class Stage:
                 return
             time.sleep(0.01)
         raise self._redis_server.failure("redis-server does not answer")
+
+    def versions(self) -> Mapping[str, str]:
+        return {"Redis": self.redis.info("server")["redis_version"]}
 
     # What runs on it.
 
@@ -236,7 +237,3 @@ class Stage:
             if number == wanted and self.pace.repetitions > 1:
                 say(f"{title}: others were at work too, so some rounds are repeated")
         return Step.now(wanted, taken)
-
-
-def show_reads(run: Run) -> str:
-    return f"{run['cpu_ms']:.3f} ms of processor time a read, {run['rps']:,.0f} reads/s, p99 {run['p99']:.1f} ms"
