@@ -3,7 +3,7 @@
     make bench [ARGS="--quick"]
     make bench-peers [ARGS="--quick"]
 
-Measures on this machine and its loopback alone, in some 6 minutes where it has nothing else to do, and in 15 where it has. What is
+Measures on this machine and its loopback alone, in some 6 minutes where it has nothing else to do, in 15 where it has. What is
 compared is measured in turns, and again where others took too much of the machine meanwhile. A whole run keeps its figures in
 bench/results/ and puts them in docs/performance.md; a quick one, or one of some steps only, shows them and keeps nothing.
 

@@ -1,5 +1,6 @@
 """What Linux tells of processes: whose processor time it was, and whose memory it is."""
 
+import contextlib
 import os
 import resource
 import time
@@ -52,10 +53,8 @@ def parse_proportional(text: str) -> float:
 def processes() -> Iterator[Process]:
     for entry in os.scandir(PROC):
         if entry.name.isdigit():
-            try:
+            with contextlib.suppress(OSError):  # it has just ended
                 yield parse_stat((PROC / entry.name / "stat").read_text())
-            except OSError:
-                continue  # it has just ended
 
 
 def session_seconds(session: int) -> float:
@@ -65,20 +64,19 @@ def session_seconds(session: int) -> float:
 
 def resident(session: int) -> float:
     """Return the MiB that a service has in memory. What its processes share is counted for each of them."""
-    pages = 0
-    for each in processes():
-        if each.session == session:
-            pages += int((PROC / str(each.pid) / "statm").read_text().split()[1])
-    return pages * PAGE_MIB
+    return sum(int(text.split()[1]) for text in _read(session, "statm")) * PAGE_MIB
 
 
 def proportional(session: int) -> float:
     """Return the MiB that a service has in memory, with what its processes share counted once."""
-    return sum(
-        parse_proportional((PROC / str(each.pid) / "smaps_rollup").read_text())
-        for each in processes()
-        if each.session == session
-    )
+    return sum(parse_proportional(text) for text in _read(session, "smaps_rollup"))
+
+
+def _read(session: int, name: str) -> Iterator[str]:
+    for each in processes():
+        if each.session == session:
+            with contextlib.suppress(OSError):  # it has just ended
+                yield (PROC / str(each.pid) / name).read_text()
 
 
 def descendants(ancestor: int, all_processes: Iterable[Process]) -> Iterator[Process]:

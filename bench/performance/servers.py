@@ -50,7 +50,7 @@ def running(
         process = subprocess.Popen(
             ["taskset", "-c", cores, *command],
             cwd=cwd,
-            env={**os.environ, **(environment or {})},
+            env={**_plain_environment(), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -60,6 +60,11 @@ def running(
         yield Server(process.pid, log, has_ended=lambda: process.poll() is not None)
     finally:
         _stop(process)
+
+
+def _plain_environment() -> dict[str, str]:
+    """Return the environment without settings of the service, which would change what is measured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PICKGUARD_")}
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
