@@ -58,17 +58,38 @@ def fill(page: str, parts: Mapping[str, str]) -> str:
 
 
 def rows(results: Results, peers: Results | None, titles: Mapping[str, str]) -> list[Row]:
-    """Return what the table compares: what aiohttp can do, this service, and others if they were measured."""
-    found = [Row(name=name, title=title, results=results) for name, title in OWN.items()]
+    """Return what the table compares: what aiohttp can do, this service, and others if they were measured.
+
+    Who measures the others measures these as well, so all of it is of one sitting, unless this service was measured once more.
+    """
+    newest = peers if peers and _together(results, peers) else results
+    found = [Row(name=name, title=title, results=newest) for name, title in OWN.items()]
     if peers:
         found += [Row(name=name, title=title, results=peers) for name, title in titles.items() if peers.has("read", name)]
     return found
 
 
+def _together(results: Results, peers: Results) -> bool:
+    return peers.circumstances.ended >= results.circumstances.ended
+
+
+def sitting(results: Results, peers: Results | None) -> str:
+    """Return when the rows of the table were measured."""
+    if peers is None:
+        return f"Measured on {_day(results.circumstances)}."
+    if _together(results, peers):
+        return f"All of one sitting, in turns, on {_day(peers.circumstances)}."
+    return f"The first four rows were measured on {_day(results.circumstances)}, the others on {_day(peers.circumstances)}."
+
+
+def _day(about: Circumstances) -> str:
+    return f"{about.began[:10]} at {about.began[11:16]} UTC"
+
+
 def parts(results: Results, peers: Results | None, titles: Mapping[str, str], found: Sequence[Verdict]) -> dict[str, str]:
     """Return the parts of the page by the names of their marks."""
     return {
-        "table": comparison(rows(results, peers, titles)),
+        "table": f"{comparison(rows(results, peers, titles))}\n{sitting(results, peers)}\n",
         "goals": goals(found),
         "loads": loads(results),
         "costs": costs(results),
@@ -82,7 +103,7 @@ def comparison(compared: Sequence[Row]) -> str:
         "processor time of a read, ms",
         "reads/s",
         "p99 of a read in a log-in storm, ms",
-        "log-ins/s",
+        "log-ins/s, one core",
         "idle memory, MiB",
         "cold start, s",
     )

@@ -153,13 +153,14 @@ def read(stage: Stage, people: People) -> Step:
     """An authenticated read, beside the ceiling with and without a GET from Redis."""
     service = pickguard()
     with stage.serving_ceiling(people) as ceiling, stage.serving(service) as served:
-        floods = {
-            "ceiling": (ceiling, ceiling.flood("/json", people)),
-            "pickguard": (served, served.flood(service.read, people)),
-            "get": (ceiling, ceiling.flood("/get", people)),
-            "mget": (ceiling, ceiling.flood("/mget", people)),
-        }
+        floods = {"pickguard": (served, served.flood(service.read, people)), **ceiling_floods(ceiling, people)}
         return in_turns(stage, "reads", floods)
+
+
+def ceiling_floods(ceiling: Running, people: People) -> dict[str, tuple[Running, Flood]]:
+    """Return reads of all that the ceiling has to offer."""
+    paths = {"ceiling": "/json", "get": "/get", "mget": "/mget"}
+    return {name: (ceiling, ceiling.flood(path, people)) for name, path in paths.items()}
 
 
 def in_turns(stage: Stage, title: str, floods: Mapping[str, tuple[Running, Flood]]) -> Step:
@@ -263,7 +264,7 @@ def with_peers(stage: Stage, peers: Sequence[Service], wanted: Collection[str]) 
             people = contenders["pickguard"].people
             ceiling = stack.enter_context(stage.serving_ceiling(people))
             floods = {name: (each.served, each.flood()) for name, each in contenders.items()}
-            yield "read", in_turns(stage, "reads", {"ceiling": (ceiling, ceiling.flood("/json", people)), **floods})
+            yield "read", in_turns(stage, "reads", {**floods, **ceiling_floods(ceiling, people)})
         if "log-in" in wanted:
             logging_in = {name: partial(log_in_only, stage, each) for name, each in contenders.items()}
             variants = {"raw": partial(hash_alone, stage), **logging_in}
@@ -272,7 +273,7 @@ def with_peers(stage: Stage, peers: Sequence[Service], wanted: Collection[str]) 
             storms = {name: partial(read_in_storm, stage, each, log_ins=STORM) for name, each in contenders.items()}
             yield "storm", stage.rounds("reads in a storm", stage.pace.storm_rounds, storms, show_storm)
     if "start" in wanted:
-        yield "start", start_in_turns(stage, {service.name: service for service in services})
+        yield "start", start_in_turns(stage, {program.name: program for program in (CEILING, *services)})
 
 
 # For a person who waits.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import attrs
 import pytest
 
 from bench.performance import page, picture
@@ -41,6 +42,7 @@ def step(*rounds: Mapping[str, Run], wanted: int = 1) -> Step:
 
 
 def results(**changed: Step) -> Results:
+    """Return results in which every goal is met, but for what is changed."""
     storms = {"calm": READS, "storm": READS | LOG_INS | MEMORY, "crowd": READS | LOG_INS | MEMORY}
     steps = {
         "read": step({"ceiling": READS | {"rps": 10_000.0, "cpu_ms": 0.1}, "pickguard": READS, "get": READS, "mget": READS}),
@@ -170,18 +172,38 @@ def test_the_page_has_a_place_for_each_part_and_the_heading_for_the_profile() ->
     assert "\n## Where the time goes\n" in filled
 
 
+def peers(ended: str) -> Results:
+    """Return what was measured of the others, and of this service beside them."""
+    about = attrs.evolve(CIRCUMSTANCES, began="2026-11-22T09:00:00+00:00", ended=f"2026-11-22T{ended}:00+00:00")
+    steps = {
+        "read": step(dict.fromkeys([*page.OWN, *TITLES], READS | {"cpu_ms": 7.0})),
+        "log-in": step({"raw": LOG_INS | {"log_in_rate": 36.0}, **dict.fromkeys(["pickguard", *TITLES], LOG_INS)}),
+        "storm": step(dict.fromkeys(["pickguard", *TITLES], READS | {"p99": 900.0})),
+    }
+    return Results(circumstances=about, steps=steps)
+
+
 def test_the_others_stand_in_the_table_of_this_service() -> None:
-    variants = {name: LOG_INS | {"cpu_ms": 30.0} for name in TITLES}
-    peers = results(
-        read=step(dict.fromkeys(TITLES, READS)), **{"log-in": step(variants)}, storm=step(dict.fromkeys(TITLES, READS))
-    )
-    compared = page.rows(results(), peers, TITLES)
+    compared = page.rows(results(), peers("10:30"), TITLES)
     text = page.comparison(compared)
     assert [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:]] == [*page.OWN.values(), *TITLES.values()]
-    assert "35.0 hashes alone" in text
+    assert "36.0 hashes alone" in text
     drawn = ET.fromstring(picture.draw(compared))
     shown = "".join(drawn.itertext())
     assert all(re.sub("[*`]", "", title) in shown for title in TITLES.values())
+
+
+@pytest.mark.parametrize(
+    ("ended", "cpu_ms", "p99", "said"),
+    [("10:30", 7.0, 900.0, "All of one sitting"), ("09:30", 0.12, 10.0, "The first four rows")],
+)
+def test_the_table_is_of_one_sitting_unless_this_service_was_measured_later(
+    ended: str, cpu_ms: float, p99: float, said: str
+) -> None:
+    own = {row.name: row for row in page.rows(results(), peers(ended), TITLES)}["pickguard"]
+    assert own.figure("read", "cpu_ms") == Figure.of([cpu_ms])
+    assert own.p99_in_storm == Figure.of([p99])
+    assert said in page.parts(results(), peers(ended), TITLES, [])["table"]
 
 
 def test_the_steps_have_verdicts_and_the_others_databases_of_their_own() -> None:
