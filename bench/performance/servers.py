@@ -63,8 +63,9 @@ def running(
 
 
 def _plain_environment() -> dict[str, str]:
-    """Return the environment without settings of the service, which would change what is measured."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PICKGUARD_")}
+    """Return the environment without what would change what is measured: settings of the service, and starts that compile."""
+    changing = ("PICKGUARD_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(changing)}
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -72,6 +72,7 @@ def log_in_only(stage: Stage, contender: Contender) -> Run:
     session = contender.served.server.session
     foreign, before = proc.Foreign(), proc.session_seconds(session)
     with storm(contender.served.log_ins(contender.service, contender.people), STORM, core=stage.second) as under_way:
+        time.sleep(SETTLING_SECONDS)
         began = time.perf_counter()
         time.sleep(stage.pace.log_in_seconds)
         ended = time.perf_counter()
