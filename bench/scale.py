@@ -222,7 +222,7 @@ def measure(size: int, mix: str, samples: int, program: Path, data_dir: Path) ->
         server.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
         empty, empty_rss = memory_of(server)
         empty_log = server.info("persistence")["aof_current_size"]
-        account_bytes = session_bytes = sessions = 0
+        account_bytes = session_bytes = sessions = loaded = rss = 0
         # Those who register log in soon after; if all did so at the end, they would leave holes that nobody comes to fill.
         for batch in shown(size, f"{title}: registering and logging in"):
             people = [person(number, MIXES[mix](number)) for number in batch]
