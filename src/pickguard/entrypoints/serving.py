@@ -254,6 +254,7 @@ async def _work(
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(_keep_engine_alive(engine)) if engine else None
             ready()
+            gc.freeze()  # what was loaded is here to stay: collections need not go through it
             await stop.wait()
             logger.info("stopping: requests under way may end")
             server.close()
