@@ -254,16 +254,39 @@ async def test_who_does_wait_longer_than_the_budget_is_refused_then_and_loses_th
 
 async def test_a_turn_that_comes_too_late_is_not_taken_even_if_the_event_loop_is_busy(gate: Gate, time: Time) -> None:
     with pool_of(gate, threads=1, wait_budget=timedelta(seconds=60), now=time) as pool:
-        running, waiting = await all_busy(pool, gate, waiting=3)
-        time.seconds = 61.0  # no timer has run, since the loop's own clock stands still
+        running, _ = await all_busy(pool, gate, waiting=0)
+        spent = timedelta(seconds=50)
+        late = asyncio.create_task(pool.run(gate.work("late"), purpose=Purpose.LOG_IN, spent=spent))
+        in_time = ask(pool, gate, name="in time")
+        await settled(lambda: in_line(pool) == 2)
+        time.seconds = 11.0  # no timer has run, since the loop's own clock stands still
         gate.open()
-        await asyncio.gather(*running)
-        for task in waiting:
-            with pytest.raises(HashingOverloaded) as refused:
-                await task
-            # The one hash that was measured took a minute; the moving average is of that one alone.
-            assert refused.value.retry_after >= timedelta(seconds=61)
-        assert (len(gate.started), pool._running) == (1, 0)
+        await asyncio.gather(*running, in_time)
+        with pytest.raises(HashingOverloaded) as refused:
+            await late
+        assert refused.value.retry_after == timedelta(seconds=22)
+        assert gate.started == ["", "in time"]
+
+
+async def test_the_last_in_line_are_refused_as_soon_as_hashes_are_seen_to_take_too_long(gate: Gate, time: Time) -> None:
+    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=60), seconds_each=1.0, now=time) as pool:
+        running, waiting = await all_busy(pool, gate, waiting=10)
+        time.seconds = 20.0  # the first hash took 20 seconds: one more has its turn now, and two in time
+        gate.let(1)
+        refused = await asyncio.gather(*waiting[3:], return_exceptions=True)
+        assert [type(each) for each in refused] == [HashingOverloaded] * 7
+        assert in_line(pool) == 2
+        gate.open()
+        assert await asyncio.gather(*running, *waiting[:3]) == ["", "log-in 1", "log-in 2", "log-in 3"]
+
+
+async def test_one_who_waits_for_something_else_costs_the_last_in_line_no_more_than_a_turn(gate: Gate, time: Time) -> None:
+    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=60), seconds_each=2.0, now=time) as pool:
+        running, waiting = await all_busy(pool, gate, waiting=20)
+        waiting += await join(pool, gate, Purpose.REGISTRATION, 1)
+        time.seconds = 2.0
+        gate.open()
+        assert len(set(await asyncio.gather(*running, *waiting))) == 22
 
 
 async def test_what_a_hash_takes_is_measured(gate: Gate, time: Time) -> None:
@@ -274,13 +297,13 @@ async def test_what_a_hash_takes_is_measured(gate: Gate, time: Time) -> None:
         return pass_time
 
     with pool_of(gate, threads=1, wait_budget=timedelta(seconds=6) / PRUDENCE, seconds_each=1000.0, now=time) as pool:
-        for seconds in (4.0, 14.0):  # the first in place of the guess, the next as a tenth of the average: 5 seconds
+        for seconds in (4.0, 14.0):  # the first in place of the guess, the next as a fifth of the average: 6 seconds
             await pool.run(take(seconds), purpose=Purpose.LOG_IN)
             await settled(lambda: pool._running == 0)
         running, waiting = await all_busy(pool, gate, waiting=1)
         with pytest.raises(HashingOverloaded) as refused:
             await ask(pool, gate)
-        assert refused.value.retry_after == timedelta(seconds=10)
+        assert refused.value.retry_after == timedelta(seconds=12)
         gate.open()
         await asyncio.gather(*running, *waiting)
 

@@ -25,7 +25,7 @@ PRUDENCE: Final = 0.75
 """Who is expected to wait for more than this part of the budget is refused: hashes may take longer than they did, and a refusal
 at once is better than one after the whole wait."""
 
-_WEIGHT_OF_THE_LAST: Final = 0.1
+_WEIGHT_OF_THE_LAST: Final = 0.2
 """In the moving average of what a hash takes."""
 
 
@@ -62,7 +62,8 @@ class HashingPool:
 
     The rest waits, each purpose in a queue of its own, in order of arrival. The queues take turns, so that a flood for one
     purpose costs another no more than its share. Who would, by what hashes take at the moment, use up the budget or nearly so
-    is refused at once, and who does wait longer than the budget all the same is refused then.
+    is refused at once. Where hashes begin to take longer, the last in line are refused as soon as that is seen, and nobody
+    waits for longer than the budget.
 
     A thread takes the next turn itself: it does not wait for the event loop, which may be busy with something else.
     """
@@ -125,7 +126,7 @@ class HashingPool:
                 self._running += 1
                 return True
             queue = self._waiting[turn.purpose]
-            expected = self._expected_wait(turn.purpose)
+            expected = self._longest_wait(turn.purpose)
             if expected > PRUDENCE * budget or len(queue) >= MOST_WAITING:
                 raise refusal(expected)
             queue.append(turn)
@@ -150,11 +151,22 @@ class HashingPool:
             self._seconds_each += weight * (seconds - self._seconds_each)
             while turn := self._pop():
                 if turn.deadline > self._now():
+                    self._shed()
                     return turn
                 # Its timer is late, because the event loop is busy.
-                turn.tell(None, refusal(self._expected_wait(turn.purpose)))
+                turn.tell(None, refusal(self._longest_wait(turn.purpose)))
             self._running -= 1
             return None
+
+    def _shed(self) -> None:
+        """Refuse those at the ends of the queues whose turn will, as it looks now, come too late."""
+        for purpose, queue in self._waiting.items():
+            while queue:
+                place = len(queue)
+                others = sum(min(len(other), place) for other in self._waiting.values() if other is not queue)
+                if self._now() + self._seconds_of(place + others) <= queue[-1].deadline:
+                    break
+                queue.pop().tell(None, refusal(self._longest_wait(purpose)))
 
     def _pop(self) -> _Turn | None:
         for _ in range(len(self._order)):
@@ -167,7 +179,7 @@ class HashingPool:
     def _expire(self, turn: _Turn) -> None:
         if self._leave(turn):
             with self._lock:
-                expected = self._expected_wait(turn.purpose)
+                expected = self._longest_wait(turn.purpose)
             turn.refuse(refusal(expected))
 
     def _leave(self, turn: _Turn) -> bool:
@@ -179,14 +191,17 @@ class HashingPool:
                 return False
             return True
 
-    def _expected_wait(self, purpose: Purpose) -> float:
+    def _longest_wait(self, purpose: Purpose) -> float:
         """Return the seconds that one more would wait at most, if no other purpose joins those that wait now.
 
         Before each place comes one of every other queue that is not empty, and those may well grow.
         """
         place = len(self._waiting[purpose]) + 1
         queues = 1 + sum(bool(queue) for other, queue in self._waiting.items() if other is not purpose)
-        return place * queues / self.threads * self._seconds_each
+        return self._seconds_of(place * queues)
+
+    def _seconds_of(self, turns: int) -> float:
+        return turns / self.threads * self._seconds_each
 
 
 def refusal(expected: float) -> HashingOverloaded:
