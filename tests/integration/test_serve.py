@@ -195,6 +195,8 @@ async def test_workers_share_a_port_and_a_dead_one_is_replaced(data_dir: Path) -
         await until_gone(*present)
 
 
+PATIENT = ("--store-connect-timeout", "20s", "--store-timeout", "20s")
+"""For workers that must not fail to start, however busy the machine is."""
 GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -242,7 +244,7 @@ async def until_pending(pid: int, number: signal.Signals) -> None:
 
 
 async def test_each_worker_listens_and_what_waits_for_one_that_dies_is_answered_by_the_next(data_dir: Path) -> None:
-    async with serving(data_dir, "--workers", "2", "--no-tls") as service:
+    async with serving(data_dir, "--workers", "2", "--no-tls", *PATIENT) as service:
         assert listeners_at(service) == 2
         dying = workers_of(service)[0]
         await freeze(dying)
@@ -403,6 +405,34 @@ async def test_old_protocols_and_suites_are_not_spoken(data_dir: Path) -> None:
             old.set_ciphers(f"{ciphers}:@SECLEVEL=0")
             with pytest.raises((ssl.SSLError, ConnectionResetError)):
                 await asyncio.open_connection("127.0.0.1", port, ssl=old)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+async def test_a_tls_session_is_resumed_by_every_worker(data_dir: Path, valkey: Engine, version: ssl.TLSVersion) -> None:
+    async with serving(data_dir, "--store", valkey.url, "--workers", "2", *PATIENT) as service:
+        client = ssl.create_default_context(cafile=service.certificate)
+        client.minimum_version = client.maximum_version = version
+
+        def talk(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
+            (connected,) = connect(service, 1)
+            connected.settimeout(20)
+            with client.wrap_socket(connected, server_hostname="127.0.0.1", session=session) as connection:
+                connection.sendall(GET_LIVEZ)
+                assert connection.recv(13) == b"HTTP/1.1 200 "
+                assert connection.session is not None
+                return bool(connection.session_reused), connection.session
+
+        reused, session = await asyncio.to_thread(talk, None)
+        assert not reused
+        for each in workers_of(service):  # those that know the session are gone then
+            reused, _ = await asyncio.to_thread(talk, session)
+            assert reused
+            os.kill(each, signal.SIGKILL)
+            await until_gone(each)
+        for _ in range(8):
+            reused, _ = await asyncio.to_thread(talk, session)
+            assert reused
+        assert await service.stop() == 0
 
 
 # What cannot start says so in one line.

@@ -177,6 +177,7 @@ def test_only_tls_1_2_and_1_3_with_forward_secret_aead_suites_are_offered(pair: 
     context = server_context(*pair)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.maximum_version in {ssl.TLSVersion.MAXIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_3}
+    assert {ssl.OP_NO_RENEGOTIATION, ssl.OP_NO_COMPRESSION} <= set(context.options)
     suites = {(suite["protocol"], suite["name"]) for suite in context.get_ciphers()}
     assert {protocol for protocol, _ in suites} == {"TLSv1.2", "TLSv1.3"}
     for protocol, name in suites:
