@@ -9,6 +9,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from pickguard.adapters.redis.accounts import RedisAccounts
+from pickguard.adapters.redis.encoding import account_key, encode_credential, encode_session, encode_user
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import AddressTaken, OutcomeUnknown, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
@@ -16,7 +17,7 @@ from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import User
 from pickguard.ports.accounts import Snapshot
 from tests.faults.workload import Load, in_process
-from tests.support.accounts import an_account, at_address, operation
+from tests.support.accounts import a_session, an_account, at_address, operation
 from tests.support.fakes import cheap_hasher
 from tests.support.invariants import Scan
 from tests.support.tally import BROKEN, FALSE_REFUSAL, FALSE_SUCCESS, IMPOSSIBLE, LOST, Tally
@@ -148,11 +149,11 @@ async def test_what_is_not_as_it_must_be_is_noticed(accounts: Callable[[Any], Fa
     assert kinds or not tally.violations(), tally.details
 
 
-KEY = "pg:{019b7d1f-2a0e-7000-8000-000000000001}"
-USER = b'{"n":"Ada","e":"ada@example.com","v":false,"c":0,"u":0}'
-CREDENTIAL = b'{"h":"hash","e":1,"c":0}'
-SESSION = b'{"i":"019b7d1f2a0e70008000000000000002","c":0,"l":0,"a":0}'
-WHOLE: Mapping[Any, bytes] = {"v": b"1", "o": b"12345678", "u": USER, "c": CREDENTIAL}
+ADA = an_account("ada@example.com")
+KEY = account_key("pg", ADA.user.id)
+USER = encode_user(ADA.user)
+SESSION = encode_session(a_session(ADA))
+WHOLE: Mapping[Any, bytes] = {"v": b"1", "o": b"12345678", "u": USER, "c": encode_credential(ADA.credential)}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ WHOLE: Mapping[Any, bytes] = {"v": b"1", "o": b"12345678", "u": USER, "c": CREDE
     [
         ({**WHOLE}, "without a claim"),
         ({b"s:" + bytes(32): SESSION}, "half an account"),
-        ({**WHOLE, "u": USER[:-2]}, "half an account"),
+        ({**WHOLE, "u": USER[:10]}, "half an account"),
         ({**WHOLE, "v": b"2"}, "remembers 1 operations at version 2"),
         ({**WHOLE, "o": b"1234567890"}, "remembers 1 operations"),
         ({**WHOLE, "x": b""}, "a field that is none of its own"),
