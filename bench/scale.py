@@ -215,25 +215,23 @@ def _flat(fields: Mapping[bytes, bytes]) -> Iterator[bytes]:
 def measure(size: int, mix: str, samples: int, program: Path, data_dir: Path) -> Result:
     """Load so many accounts, and see what they cost."""
     title = f"{size:,} accounts, {mix}"
+    with running(Engine(data_dir.with_name("registered"), program=program)) as (server, _):
+        empty, _ = warmed_up(server)
+        for batch in shown(size, f"{title}: registering only"):
+            send(server, itertools.chain.from_iterable(registration(person(number, 0)) for number in batch))
+        registered = memory_of(server)[0] - empty
     engine = Engine(data_dir, program=program)
     with running(engine) as (server, _):
-        # What serving anybody takes is no cost of an account; among a thousand of them it would show.
-        send(server, itertools.chain.from_iterable(registration(person(number, 0)) for number in range(BATCH)))
-        server.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
-        empty, empty_rss = memory_of(server)
+        empty, empty_rss = warmed_up(server)
         empty_log = server.info("persistence")["aof_current_size"]
-        account_bytes = session_bytes = sessions = loaded = rss = 0
+        sessions = loaded = rss = 0
         # Those who register log in soon after; if all did so at the end, they would leave holes that nobody comes to fill.
         for batch in shown(size, f"{title}: registering and logging in"):
             people = [person(number, MIXES[mix](number)) for number in batch]
-            before, _ = memory_of(server)
             send(server, itertools.chain.from_iterable(registration(each) for each in people))
-            registered, _ = memory_of(server)
             send(server, itertools.chain.from_iterable(log_ins(each) for each in people))
-            loaded, rss = memory_of(server)
-            account_bytes += registered - before
-            session_bytes += loaded - registered
             sessions += sum(len(each.sessions) for each in people)
+        loaded, rss = memory_of(server)
         log_bytes = server.info("persistence")["aof_current_size"] - empty_log
         operations = asyncio.run(time_operations(engine, server, take_sample(size, mix, min(samples, size)), title))
         name, keys = name_of(server), server.dbsize()
@@ -253,8 +251,8 @@ def measure(size: int, mix: str, samples: int, program: Path, data_dir: Path) ->
         mix=mix,
         accounts=size,
         sessions=sessions,
-        account_bytes=account_bytes / size,
-        session_bytes=session_bytes / sessions,
+        account_bytes=registered / size,
+        session_bytes=(loaded - empty - registered) / sessions,
         total_bytes=(loaded - empty) / size,
         rss_bytes=(rss - empty_rss) / size,
         log_bytes=log_bytes / size,
@@ -300,6 +298,13 @@ def memory_of(server: redis.Redis) -> tuple[int, int]:
     """Return the memory that the data takes, and all that the process takes."""
     facts = server.info("memory")
     return facts["used_memory"] - facts["mem_clients_normal"] - facts["mem_aof_buffer"], facts["used_memory_rss"]
+
+
+def warmed_up(server: redis.Redis) -> tuple[int, int]:
+    """Return the memory of an empty server that has served somebody: what that takes is no cost of accounts."""
+    send(server, itertools.chain.from_iterable(registration(person(number, 0)) for number in range(BATCH)))
+    server.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
+    return memory_of(server)
 
 
 def name_of(server: redis.Redis) -> str:
