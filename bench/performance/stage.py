@@ -38,7 +38,7 @@ class Pace:
     rounds: int = 5
     storm_rounds: int = 3
     starts: int = 5
-    crowd: int = 96
+    crowd: int = 192
     repetitions: int = 2
     patience: float = 90
 
@@ -208,8 +208,7 @@ class Stage:
             "p50": seen.p50,
             "p99": seen.p99,
             "max": seen.max,
-            "refused": seen.refused,
-            "broken": seen.broken,
+            "reads_failed": seen.refused + seen.broken,
             "redis_us": 1e6 * redis_cpu / seen.requests,
             "redis_commands": commands / seen.requests,
             "foreign": foreign.cores(),

@@ -122,7 +122,13 @@ def start(stage: Stage, program: Program) -> Run:
 
 
 def resumes(port: int, path: str, version: ssl.TLSVersion) -> bool:
-    """Tell whether a second connection takes up the TLS session of a first one."""
+    """Tell whether a second connection takes up the TLS session of a first one. Where the version is refused, none does."""
+    with contextlib.suppress(ssl.SSLError):
+        return _resumes(port, path, version)
+    return False
+
+
+def _resumes(port: int, path: str, version: ssl.TLSVersion) -> bool:
     context = trusting()
     context.minimum_version = context.maximum_version = version
     session, reused = None, False
@@ -167,8 +173,16 @@ def ceiling_floods(ceiling: Running, people: People) -> dict[str, tuple[Running,
 def in_turns(stage: Stage, title: str, floods: Mapping[str, tuple[Running, Flood]]) -> Step:
     """Read from each of several in turns."""
     warm_up(stage, (flood for _, flood in floods.values()))
-    variants = {name: partial(stage.reads, served, flood) for name, (served, flood) in floods.items()}
+    variants = {name: partial(all_served, stage, served, flood) for name, (served, flood) in floods.items()}
     return stage.rounds(title, stage.pace.rounds, variants, show_reads)
+
+
+def all_served(stage: Stage, served: Running, flood: Flood) -> Run:
+    """Read where nothing is in the way: a read that fails says that something else was measured."""
+    run = stage.reads(served, flood)
+    if run["reads_failed"]:
+        raise served.server.failure(f"{served.program.name} failed {run['reads_failed']:.0f} reads of {flood.url}")
+    return run
 
 
 def log_in(stage: Stage, people: People) -> Step:
@@ -293,6 +307,8 @@ def show_log_ins(run: Run) -> str:
 
 def show_storm(run: Run) -> str:
     reads = f"{run['rps']:,.0f} reads/s, p99 {run['p99']:.1f} ms"
+    if run["reads_failed"]:
+        reads += f", {run['reads_failed']:.0f} failed"
     if "log_in_rate" not in run:
         return reads
     refused = f", {run['refused']:.0f} refused within {run['refused_max']:.0f} ms" if run["refused"] else ""
