@@ -120,7 +120,7 @@ def write_page() -> None:
         raise BenchError("no figures are kept yet: `make bench` measures them")
     made = page.parts(own, others, TITLES, verdicts(own, read_scale()))
     page.PAGE.write_text(page.fill(page.PAGE.read_text(), made))
-    page.PICTURE.write_text(picture.draw(page.rows(own, others, TITLES)))
+    page.PICTURE.write_text(picture.draw(page.rows(own, others, TITLES), own))
     say("docs/performance.md is written")
 
 

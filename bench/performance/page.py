@@ -20,6 +20,7 @@ OWN: Final = {
     "mget": "+ the GETs of one event-loop tick in one MGET",
     "pickguard": "**Pickguard**",
 }
+STORMS: Final = {"storm": "One core", "storm-two": "Two cores"}
 LOADS: Final = {
     "calm": "32 readers alone",
     "storm": "and 8 who log in",
@@ -145,7 +146,7 @@ def loads(results: Results) -> str:
         "memory after, MiB",
     )
     body = []
-    for step, cores in (("storm", "One core"), ("storm-two", "Two cores")):
+    for step, cores in STORMS.items():
         for variant, title in LOADS.items():
             if not results.has(step, variant):
                 continue

@@ -7,7 +7,8 @@ from typing import Final
 import attrs
 
 from bench.performance.figures import Figure
-from bench.performance.page import Row
+from bench.performance.page import LOADS, STORMS, Row
+from bench.performance.results import Results
 
 WIDTH: Final = 330
 LABELS: Final = 250
@@ -29,14 +30,15 @@ class Bar:
     figure: Figure
 
 
-def draw(compared: Sequence[Row]) -> str:
-    """Return what the table compares as a picture."""
+def draw(compared: Sequence[Row], results: Results) -> str:
+    """Return what the table compares as a picture, and how this service's reads fare under each load."""
     panels = [
         panel("Processor time of a read, ms", _bars(compared, "read", "cpu_ms"), 3),
         panel("99th percentile of a read in a log-in storm, ms", _storm(compared), 0),
         panel("Log-ins a second on one core", _bars(compared, "log-in", "log_in_rate"), 1),
         panel("Memory of one idle worker, MiB", _bars(compared, "start", "rss"), 0),
         panel("Seconds from a cold start to the first answer", _bars(compared, "start", "seconds"), 2),
+        panel("99th percentile of Pickguard's reads, ms", _loads(results), 0),
     ]
     shown = [(drawn, height) for drawn, height in panels if drawn]
     across, y, parts = LABELS + WIDTH + VALUES, 40, []
@@ -76,6 +78,15 @@ def _bars(compared: Sequence[Row], step: str, name: str) -> list[Bar]:
 
 def _storm(compared: Sequence[Row]) -> list[Bar]:
     return [bar for row in compared if (bar := _bar(row, row.p99_in_storm))]
+
+
+def _loads(results: Results) -> list[Bar]:
+    figures = {
+        f"{cores}, {title}": results.figure(step, variant, "p99")
+        for step, cores in STORMS.items()
+        for variant, title in LOADS.items()
+    }
+    return [Bar(label, COLOURS["pickguard"], figure) for label, figure in figures.items() if figure]
 
 
 def _bar(row: Row, figure: Figure | None) -> Bar | None:
