@@ -31,7 +31,11 @@ REGISTRATIONS_AT_ONCE: Final = 4
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How long and how often to measure, and for how many seconds in all to wait until the machine is quiet."""
+    """How long and how often to measure.
+
+    In each step, rounds are repeated for some seconds if the machine was not quiet. `patience` is how many seconds may pass in
+    all with waiting until it is.
+    """
 
     seconds: float = 4
     log_in_seconds: float = 5
@@ -39,11 +43,11 @@ class Pace:
     storm_rounds: int = 3
     starts: int = 5
     crowd: int = 192
-    repetitions: int = 2
+    repeating_seconds: float = 60
     patience: float = 90
 
 
-QUICK: Final = Pace(seconds=2, log_in_seconds=3, rounds=2, storm_rounds=1, starts=2, crowd=24, repetitions=1, patience=10)
+QUICK: Final = Pace(seconds=2, log_in_seconds=3, rounds=2, storm_rounds=1, starts=2, crowd=24, repeating_seconds=0, patience=10)
 
 
 @attrs.frozen(kw_only=True)
@@ -221,18 +225,22 @@ class Stage:
         return proc.session_seconds(self._redis_server.session), calls
 
     def rounds(self, title: str, wanted: int, variants: Mapping[str, Callable[[], Run]], show: Callable[[Run], str]) -> Step:
-        """Let each variant have its turn, round by round, until so many rounds were quiet or there was no more time."""
+        """Let each variant have its turn, round by round, until so many rounds were quiet or there is no more time for it."""
         taken: list[Mapping[str, Run]] = []
-        for number in range(1, 1 + wanted * self.pace.repetitions):
+        give_up_at = float("inf")
+        while len(taken) < wanted or (self._loud(taken, wanted) and time.monotonic() < give_up_at):
             round_: dict[str, Run] = {}
             for name, measure in variants.items():
                 self.wait_until_quiet()
                 round_[name] = measure()
                 noise = f", others took {round_[name]['foreign']:.2f} cores" if round_[name]["foreign"] >= QUIET else ""
-                say(f"{title}, round {number}: {name}: {show(round_[name])}{noise}")
+                say(f"{title}, round {len(taken) + 1}: {name}: {show(round_[name])}{noise}")
             taken.append(round_)
-            if sum(loudness(each) < QUIET for each in taken) >= wanted:
-                break
-            if number == wanted and self.pace.repetitions > 1:
-                say(f"{title}: others were at work too, so some rounds are repeated")
+            if len(taken) == wanted and self._loud(taken, wanted):
+                give_up_at = time.monotonic() + self.pace.repeating_seconds
+                if self.pace.repeating_seconds:
+                    say(f"{title}: others were at work too, so rounds are repeated, for a minute at most")
         return Step.now(wanted, taken)
+
+    def _loud(self, taken: Sequence[Mapping[str, Run]], wanted: int) -> bool:
+        return sum(loudness(each) < QUIET for each in taken) < wanted
