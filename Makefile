@@ -55,7 +55,7 @@ faults: $(VENV)/.dev ## Kills, power cuts, fail-overs, lost replies; ROUNDS=20 f
 engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey that is supported; takes some minutes
 	$(BIN)/python -m tests.support.engine_matrix .engines $(ARGS)
 
-bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; some 10 minutes, ARGS=--quick for two
+bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; 6 to 15 minutes, ARGS=--quick for two
 	@$(BIN)/python -m bench.performance $(ARGS)
 
 bench-peers: $(VENV)/.dev .peers/.installed ## The same for other services, which are downloaded for it
