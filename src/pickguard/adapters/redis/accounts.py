@@ -48,7 +48,7 @@ class RedisAccounts:
 
     async def get(self, user_id: UserId) -> Snapshot | None:
         """See `AccountRepository.get`."""
-        fields = await self._commands.read_hash(account_key(self._prefix, user_id))
+        fields = await self._commands.ask("HGETALL", account_key(self._prefix, user_id))
         return decode_snapshot(fields, user_id) if fields else None
 
     async def find(self, email: EmailAddress) -> Snapshot | None:

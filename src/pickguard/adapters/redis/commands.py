@@ -6,7 +6,7 @@ ten times by default, writes included; here that is switched off, and only what 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from redis.exceptions import (
@@ -75,17 +75,15 @@ class Commands:
     async def ask(self, *args: Any) -> Any:
         """Send a command that may as well run twice. It is sent again where the connection broke, once.
 
-        What redis-py makes of some answers is left out where the client sends commands together. Raises `StoreUnavailable`.
+        Raises `StoreUnavailable`.
         """
         try:
-            return await self._ask(*args)
+            answer = await self._ask(*args)
         except FAILURES as error:
-            return await self._again(error, lambda: self._ask(*args))
-
-    async def read_hash(self, key: str) -> Mapping[bytes, bytes]:
-        """Return all fields of a hash. Raises `StoreUnavailable`."""
-        answer = await self.ask("HGETALL", key)
-        return answer if isinstance(answer, Mapping) else dict(zip(answer[::2], answer[1::2], strict=True))
+            answer = await self._again(error, lambda: self._ask(*args))
+        if args[0] == "HGETALL" and isinstance(answer, list):  # where commands are sent together redis-py makes nothing of it
+            return dict(zip(answer[::2], answer[1::2], strict=True))
+        return answer
 
     async def repeatable(self, script: Script, key: str, *args: Any) -> Any:
         """Run a script that has the same effect when run twice.
