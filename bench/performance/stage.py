@@ -43,7 +43,7 @@ class Pace:
     storm_rounds: int = 3
     starts: int = 5
     crowd: int = 192
-    repeating_seconds: float = 60
+    repeating_seconds: float = 40
     patience: float = 90
 
 
@@ -238,8 +238,8 @@ class Stage:
             taken.append(round_)
             if len(taken) == wanted and self._loud(taken, wanted):
                 give_up_at = time.monotonic() + self.pace.repeating_seconds
-                if self.pace.repeating_seconds:
-                    say(f"{title}: others were at work too, so rounds are repeated, for a minute at most")
+                if seconds := self.pace.repeating_seconds:
+                    say(f"{title}: others were at work too, so rounds are repeated, for {seconds:.0f} s at most")
         return Step.now(wanted, taken)
 
     def _loud(self, taken: Sequence[Mapping[str, Run]], wanted: int) -> bool:
