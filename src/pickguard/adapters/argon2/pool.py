@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 MOST_WAITING: Final = 1024
 """How many may wait for each purpose, however short the wait."""
 
-PRUDENCE: Final = 0.75
-"""Who is expected to wait for more than this part of the budget is refused: hashes may take longer than they did, and a refusal
-at once is better than one after the whole wait."""
+PRUDENCE: Final = 0.5
+"""Who is expected to wait for more than this part of the budget is refused: in a burst on one core a hash takes up to 1.7 times
+as long as before it, and a refusal at once is better than one after the whole wait."""
 
 _WEIGHT_OF_THE_LAST: Final = 0.2
 """In the moving average of what a hash takes."""
