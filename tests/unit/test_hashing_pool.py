@@ -281,7 +281,7 @@ async def test_the_last_in_line_are_refused_as_soon_as_hashes_are_seen_to_take_t
 
 
 async def test_one_who_waits_for_something_else_costs_the_last_in_line_no_more_than_a_turn(gate: Gate, time: Time) -> None:
-    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=60), seconds_each=2.0, now=time) as pool:
+    with pool_of(gate, threads=1, wait_budget=timedelta(seconds=45) / PRUDENCE, seconds_each=2.0, now=time) as pool:
         running, waiting = await all_busy(pool, gate, waiting=20)
         waiting += await join(pool, gate, Purpose.REGISTRATION, 1)
         time.seconds = 2.0
