@@ -239,6 +239,22 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(
             assert await wire.rest() == b""
 
 
+async def test_a_client_that_never_reads_is_cut_off(accounts: Stubborn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.5)
+    async with serving(accounts, send_buffer=4096) as api:
+        token = await api.sign_up()
+
+        async def ask_for_ever() -> None:
+            while True:  # one at a time, as the shortest way takes them
+                wire.writer.write(read(token))
+                await wire.writer.drain()
+                await asyncio.sleep(0.001)
+
+        async with api.wire(receive_buffer=4096) as wire, asyncio.timeout(30):
+            with pytest.raises(ConnectionError):
+                await ask_for_ever()
+
+
 async def test_a_client_that_closes_its_side_gets_its_answer(api: Api, accounts: Stubborn) -> None:
     token = await api.sign_up()
     accounts.held = asyncio.Event()

@@ -809,6 +809,7 @@ def assert_explained(heading: str, messages: set[str], *, but: str = "[^\\s\\S]"
 
 ERRORS: Final = ("ServingError", "EngineError", "StoreUnavailable", "NotSentError", "CertificateError", "DoctorError")
 ANSWERS_ONLY: Final = {
+    "no node of the cluster has this key's slot",
     "the client was closed",
     "the claim on the address had grown too old when the account was saved",
     "too few replicas have confirmed the claim on an address",

@@ -78,8 +78,8 @@ class Autopipeline:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._opening is not None:
-            return  # in the end it sends all
+        if self._opening is not None or not self._queued:
+            return  # it sends all in the end; or the client was closed
         line = self._line
         if line is not None and line.is_open and self._source.is_current(line.connection):
             self._send(line)

@@ -136,6 +136,9 @@ class ClusterClient(StoreClient):
                 await asyncio.sleep(_BUSY_PAUSE)
             except RedisClusterException as error:  # raised before anything is sent, and no RedisError
                 raise NotSentError(str(error)) from error
+            except KeyError as error:  # what redis-py says of a slot that nobody has
+                self._cluster.trust_layout(yes=False)
+                raise NotSentError("no node of the cluster has this key's slot") from error
             except ClusterError as error:
                 if isinstance(error, ResponseError):
                     raise
@@ -144,7 +147,7 @@ class ClusterClient(StoreClient):
     async def ask(self, *args: Any) -> Any:
         """See `StoreClient.ask`. What a node cannot answer, because it is gone or the key is, is asked for in the other way."""
         if self._cluster.knows_its_nodes:
-            with suppress(SlotNotCoveredError):
+            with suppress(KeyError, SlotNotCoveredError):  # redis-py says the one or the other of a slot that nobody has
                 node = self._cluster.nodes_manager.get_node_from_slot(self._cluster.keyslot(args[1]))
                 try:
                     return await self._pipeline(node).ask(*args)
@@ -153,8 +156,10 @@ class ClusterClient(StoreClient):
                 except RedisTimeoutError:  # a second try would wait as long again, but the next one need not come here
                     self._cluster.trust_layout(yes=False)
                     raise
-                except RedisConnectionError:
-                    pass
+                except RedisConnectionError as error:
+                    if isinstance(error.__cause__, RedisTimeoutError):  # so would a second try to connect
+                        self._cluster.trust_layout(yes=False)
+                        raise
         return await self.execute_command(*args)
 
     async def reach(self) -> None:

@@ -218,7 +218,10 @@ class _Master:
         if not self._pool.is_fresh:
             await self._pool.look_again()
         connection = cast("Companions", self._pool.make_connection())  # type: ignore[no-untyped-call]
-        await connection.open()
+        try:
+            await connection.open()
+        except MasterNotFoundError as error:  # which comes before anything that says that nothing was sent
+            raise NotSentError(str(error)) from error
         return connection
 
     def is_current(self, connection: Companions) -> bool:

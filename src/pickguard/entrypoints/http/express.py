@@ -86,11 +86,11 @@ class Express:
         try:
             with limit:
                 principal = await self._services.authentication.authenticate(token_of(headers))
+            body, own_headers = self._shown.of(principal.user)
         except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
             asked = f"{known_id} to {hdrs.METH_GET} {ME}"
             found = problem_of(error, self._app, asked=asked, safe=True, timed_out=limit.expired)
             return _refusal(found, known_id, secure=secure)
-        body, own_headers = self._shown.of(principal.user)
         head = (
             f"{_SECURE if secure else _PLAIN}{own_headers}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {known_id}\r\n\r\n"
         )

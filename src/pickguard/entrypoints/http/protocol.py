@@ -20,6 +20,7 @@ from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, n
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.keys import REQUEST_ID
 from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_exception, problem, respond
+from pickguard.entrypoints.http.routes import ME
 
 logger = logging.getLogger("pickguard.http")
 
@@ -174,6 +175,7 @@ class Connection(web.RequestHandler):
             or not self._express.takes(message)
             or self._parser is None
             or self._manager is None
+            or self._paused  # by a client that does not read: the ordinary way waits for it, and gives it up
         ):
             return False
         self._messages.clear()
@@ -191,6 +193,9 @@ class Connection(web.RequestHandler):
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.write(content)
                 self._after_answer()
+        except Exception:
+            logger.exception("a request to %s failed outside of the application", ME)
+            self._cut_off()
         finally:
             self._end_express()
 
