@@ -194,7 +194,7 @@ class Connection(web.RequestHandler):
                 self.transport.write(content)
                 self._after_answer()
         except Exception:
-            logger.exception("a request to %s failed outside of the application", ME)
+            logger.exception("request %s failed outside of the application", f"GET {ME}")
             self._cut_off()
         finally:
             self._end_express()
