@@ -64,14 +64,14 @@ bench-peers: $(VENV)/.dev .peers/.installed ## The same for other services, whic
 
 lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(PIP) install uv
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' pyproject.toml --extra server --group build --output-file requirements/server.txt
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' pyproject.toml --extra server --group dev \
 		--constraints requirements/server.txt --output-file requirements/dev.txt
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group native --output-file requirements/native.txt
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group peers --output-file requirements/peers.txt
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
