@@ -16,6 +16,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from pickguard.domain.model import errors
 from pickguard.domain.model.errors import AccountsError, Fault, InvalidFields, StoreUnavailable, Unavailable
+from pickguard.domain.model.limits import Limit
 from pickguard.entrypoints.bootstrap import Services
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.problems import TABLE, TYPES, for_error, for_http_exception, problem, respond
@@ -38,6 +39,8 @@ def make(kind: type[AccountsError]) -> AccountsError:
         "faults": (Fault(field="email", code="invalid_email", detail="No."),),
         "max_age": timedelta(minutes=15),
         "reason": "it is so",
+        "limit": Limit.GUESSES,
+        "retry_after": timedelta(seconds=90.5),
     }
     wanted = inspect.signature(kind).parameters if "__init__" in vars(kind) or issubclass(kind, Unavailable) else {}
     return kind(**{name: arguments[name] for name in wanted if name in arguments})

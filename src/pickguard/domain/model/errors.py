@@ -13,6 +13,7 @@ AccountsError
 ├── SessionNotFound                          the account has no such session
 ├── PreconditionFailed                       the caller's condition on the present state does not hold
 ├── IdempotencyKeyReused                     another request had this name
+├── RateLimited(limit, retry_after)          this was tried too often
 ├── Conflict                                 another write came first; inside the core only, use cases try again
 └── Unavailable(retry_after)                 not now; nothing is wrong with the request
     ├── HashingOverloaded                    the queue for hashing is full
@@ -27,6 +28,8 @@ AccountsError
 from datetime import timedelta
 
 import attrs
+
+from pickguard.domain.model.limits import Limit
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +87,15 @@ class PreconditionFailed(AccountsError):
 
 class IdempotencyKeyReused(AccountsError):
     """A request of this name was made within the last day, and it asked for something else. Nothing was done."""
+
+
+class RateLimited(AccountsError):
+    """This was tried too often: refused without a look, until `retry_after` has passed."""
+
+    def __init__(self, limit: Limit, *, retry_after: timedelta) -> None:
+        super().__init__(f"over the limit of {limit.value}")
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class Conflict(AccountsError):

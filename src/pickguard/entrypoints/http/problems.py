@@ -176,6 +176,16 @@ TYPES = _types(
         ),
     ),
     ProblemType(
+        slug="too-many-requests",
+        status=429,
+        title="Too many attempts",
+        explanation=(
+            "Wrong passwords, registrations and mails are limited. Nothing was done. Try again after the time in the header "
+            "Retry-After. Where a password was tried too often, a reset by mail helps at once, and so does a place from which "
+            "the account was used before."
+        ),
+    ),
+    ProblemType(
         slug="internal-error",
         status=500,
         title="Something went wrong in the service",
@@ -260,6 +270,7 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
             Fault(field=None, code="idempotency_key_reused", detail="This is not what the key's first request asked for."),
         ),
     ),
+    errors.RateLimited: _later("too-many-requests", "This was tried too often. Nothing was done."),
     errors.HashingOverloaded: _later("overloaded", "Too many passwords are waiting to be checked. Nothing was done."),
     errors.StoreUnavailable: _later(
         "store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."
