@@ -14,12 +14,17 @@ pg:email:<digest>         STRING: the claim on an address;
 
 pg:request:<digest>       STRING: the receipt of a request; it goes by itself after a day
 
+pg:tries:<digest>         STRING: the wrong passwords for an account, by the digest of its address as in a claim's key;
+                          it goes by itself as soon as nothing of it counts any more
+pg:limit:<kind>:<digest>  STRING: when something was counted, of the kind source, registrations or mails;
+                          the digest is that of the source or of the recipient's address; it goes by itself like tries
+
 pg:probe:<number>         STRING: written to see whether that is possible; it goes by itself after a second
 ```
 
-User, credential, session, claim and receipt are records of bytes. The first byte is the number of the record's format, so that
-another one can be told apart from it. A record begins with parts of a fixed length, big-endian; texts follow them in UTF-8,
-all but the last with their lengths in front:
+User, credential, session, claim, receipt, tries and limit are records of bytes. The first byte is the number of the record's
+format, so that another one can be told apart from it. A record begins with parts of a fixed length, big-endian; texts follow
+them in UTF-8, all but the last with their lengths in front:
 
 ```
 user        1, verified 1, created 8, updated 8, length of name 2, length of key 2 | name, key of the address, address
@@ -31,6 +36,9 @@ session     1, id 16, created 8, last used 8, authenticated 8, length of IP addr
 claim       1, user id 16, nonce 8, made 6
 receipt     1, kind of answer 1, user id 16, time of the answer 8 | fingerprint
             kinds: 0 none yet, 1 registered, 2 refused; without a user the rest is zeros
+tries       1, failures in the run 4, time of the last 6, length of its source 1 | its source, then for each source
+            digest 12, its failures in the run 4, time of the last 6, number of times 2, the times of its recent failures 6 each
+limit       1, times 6 each
 ```
 
 Times are milliseconds since 1970. The braces make the user's id the hash tag: all of an account lies in one Cluster slot.
@@ -54,7 +62,9 @@ from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered
 from pickguard.domain.model.identifiers import SessionId, UserId
+from pickguard.domain.model.limits import Failures, Limit
 from pickguard.domain.model.sessions import Client, Session, SessionDigest
+from pickguard.domain.model.tries import FromSource, Window
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.ports.accounts import OPERATION_ID_BYTES, Snapshot
 
@@ -73,6 +83,12 @@ FORMAT: Final = 1
 ADDRESS_DIGEST_BYTES: Final = 21
 """Two addresses with one digest would be told apart, but take the claim from each other. To find two takes 2^84 attempts."""
 
+SOURCE_DIGEST_BYTES: Final = 12
+"""Two sources with one digest would be limited as one. To find one that shares it with a given other takes 2^96 attempts."""
+
+SOURCE_LENGTH: Final = 255
+"""The longest source, in bytes, that is kept as that of the last failure. An address has 43 at most, its network included."""
+
 _USER: Final = struct.Struct(">B?qqhh")
 _CREDENTIAL: Final = struct.Struct(">BIqB")
 _ARGON2ID: Final = struct.Struct(">IHB16s32s")
@@ -80,6 +96,9 @@ _SESSION: Final = struct.Struct(">B16sqqqh")
 _CLAIM_MARK: Final = struct.Struct(">B16s8s")
 _CLAIM: Final = struct.Struct(">B16s8sHI")
 _RECEIPT: Final = struct.Struct(">BB16sq")
+_TRIES: Final = struct.Struct(">BIHIB")
+_TRIES_FROM_SOURCE: Final = struct.Struct(">12sIHIH")
+_MOMENT: Final = struct.Struct(">HI")
 _UNANSWERED, _REGISTERED, _REFUSED = range(3)
 _TEXT, _PACKED = range(2)
 
@@ -126,12 +145,22 @@ def account_key(prefix: str, user_id: UserId) -> str:
 
 def claim_key(prefix: str, address_key: str) -> str:
     """Return the key of the claim on an address."""
-    return f"{prefix}:email:{_in_base64(hashlib.sha256(address_key.encode()).digest()[:ADDRESS_DIGEST_BYTES])}"
+    return f"{prefix}:email:{_digest_of(address_key)}"
 
 
 def receipt_key(prefix: str, request: KeyDigest) -> str:
     """Return the key of a request's receipt."""
     return f"{prefix}:request:{_in_base64(request)}"
+
+
+def tries_key(prefix: str, address: str) -> str:
+    """Return the key of the wrong passwords for whatever was typed as an address."""
+    return f"{prefix}:tries:{_digest_of(address)}"
+
+
+def limit_key(prefix: str, limit: Limit, subject: str) -> str:
+    """Return the key of what is counted for a source or a recipient."""
+    return f"{prefix}:limit:{limit.value}:{_digest_of(subject)}"
 
 
 def session_field(digest: SessionDigest) -> bytes:
@@ -179,7 +208,7 @@ def encode_user(user: User) -> bytes:
     if user.email.key != user.email.value.lower():  # an internationalised domain
         key = user.email.key.encode()
         key_length = len(key)
-    created, updated = _milliseconds(user.created_at), _milliseconds(user.updated_at)
+    created, updated = milliseconds(user.created_at), milliseconds(user.updated_at)
     return _USER.pack(FORMAT, user.email_verified, created, updated, len(name), key_length) + name + key + address
 
 
@@ -214,7 +243,7 @@ def encode_credential(credential: Credential) -> bytes:
     """Write a credential."""
     packed = _pack_hash(credential.password_hash)
     kind, password_hash = (_TEXT, credential.password_hash.encode()) if packed is None else (_PACKED, packed)
-    return _CREDENTIAL.pack(FORMAT, credential.epoch, _milliseconds(credential.changed_at), kind) + password_hash
+    return _CREDENTIAL.pack(FORMAT, credential.epoch, milliseconds(credential.changed_at), kind) + password_hash
 
 
 def decode_credential(record: bytes) -> Credential:
@@ -240,9 +269,9 @@ def encode_session(session: Session) -> bytes:
             _SESSION.pack(
                 FORMAT,
                 session.id.bytes,
-                _milliseconds(session.created_at),
-                _milliseconds(session.last_used_at),
-                _milliseconds(session.authenticated_at),
+                milliseconds(session.created_at),
+                milliseconds(session.last_used_at),
+                milliseconds(session.authenticated_at),
                 -1 if ip is None else len(ip),
             ),
             ip or b"",
@@ -304,7 +333,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
     """Write a receipt."""
     kind, user_id, at = _UNANSWERED, bytes(16), 0
     if isinstance(receipt.answer, Registered):
-        kind, user_id, at = _REGISTERED, receipt.answer.user_id.bytes, _milliseconds(receipt.answer.at)
+        kind, user_id, at = _REGISTERED, receipt.answer.user_id.bytes, milliseconds(receipt.answer.at)
     elif receipt.answer is not None:
         kind = _REFUSED
     return _RECEIPT.pack(FORMAT, kind, user_id, at) + receipt.fingerprint.encode()
@@ -328,10 +357,82 @@ def decode_receipt(record: bytes) -> Receipt:
         raise _damaged("receipt") from error
 
 
+def source_digest(source: str) -> bytes:
+    """Return what stands for a source within a record of tries."""
+    return hashlib.sha256(_in_utf8(source)).digest()[:SOURCE_DIGEST_BYTES]
+
+
+def encode_source(source: str | None) -> bytes:
+    """Write the source of a failure; nothing where it is not known or too long to be an address."""
+    text = _in_utf8(source or "")
+    return text if len(text) <= SOURCE_LENGTH else b""
+
+
+def decode_source(text: bytes) -> str | None:
+    """Read the source of a failure."""
+    return str(text, "utf-8", "surrogatepass") or None
+
+
+def decode_run(count: int, last: int, source: bytes) -> Failures:
+    """Read a run of failures."""
+    if not count:
+        return Failures()
+    try:
+        return Failures(count=count, last_at=_moment(last), last_source=decode_source(source))
+    except _DAMAGED as error:
+        raise _damaged("record of tries") from error
+
+
+def decode_tries(record: bytes, source: str | None) -> tuple[Failures, FromSource]:
+    """Read the run of failures for an account, and what has come from one source."""
+    here, mine = FromSource(), None if source is None else source_digest(source)
+    try:
+        number, count, high, low, length = _TRIES.unpack_from(record)
+        if number != FORMAT:
+            raise _unknown("record of tries", number)
+        run = decode_run(count, high << 32 | low, record[_TRIES.size : _TRIES.size + length])
+        at = _TRIES.size + length
+        while at < len(record):
+            digest, own, own_high, own_low, times = _TRIES_FROM_SOURCE.unpack_from(record, at)
+            at += _TRIES_FROM_SOURCE.size
+            if digest == mine:
+                recent = _decode_moments(record[at : at + times * _MOMENT.size])
+                here = FromSource(recent=recent, run=decode_run(own, own_high << 32 | own_low, b""))
+            at += times * _MOMENT.size
+        if at != len(record):
+            raise _damaged("record of tries")
+    except _DAMAGED as error:
+        raise _damaged("record of tries") from error
+    return run, here
+
+
+def decode_limit(record: bytes) -> Window:
+    """Read when something was counted."""
+    if record[:1] != bytes([FORMAT]):
+        raise _unknown("limit", *record[:1]) if record else _damaged("limit")
+    try:
+        return _decode_moments(record[1:])
+    except _DAMAGED as error:
+        raise _damaged("limit") from error
+
+
+def _decode_moments(times: bytes) -> Window:
+    return Window(tuple(_moment(high << 32 | low) for high, low in _MOMENT.iter_unpack(times)))
+
+
 def _decode_sessions(fields: Mapping[bytes, bytes]) -> Iterator[Session]:
     for name, record in fields.items():
         if name.startswith(SESSION_PREFIX):
             yield decode_session(record, SessionDigest(name[len(SESSION_PREFIX) :]))
+
+
+def _digest_of(text: str) -> str:
+    return _in_base64(hashlib.sha256(_in_utf8(text)).digest()[:ADDRESS_DIGEST_BYTES])
+
+
+def _in_utf8(text: str) -> bytes:
+    """Write any text, also one that nobody can have as an address: what is typed in its place is counted as well."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _in_base64(digest: bytes) -> str:
@@ -381,7 +482,8 @@ def _damaged(what: str) -> UnreadableError:
     return UnreadableError(f"a {what} that is stored cannot be read")
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """Return the milliseconds since 1970."""
     return (moment - _EPOCH) // _MILLISECOND
 
 

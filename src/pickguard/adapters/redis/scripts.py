@@ -1,7 +1,7 @@
 """The scripts that run inside the server: each one command, one key, one atomic step.
 
 Every script reads and judges before its first write, and no command after a write can fail, because a script that fails
-half-way keeps what it has written. Times are the server's own, in milliseconds since 1970.
+half-way keeps what it has written. Times are in milliseconds since 1970: the server's own, or the caller's where it gives one.
 """
 
 import hashlib
@@ -160,5 +160,185 @@ if redis.call('HGET', KEYS[1], 'v') ~= ARGV[1] then
 end
 redis.call('DEL', KEYS[1])
 return 1
+"""
+)
+
+# How what is counted is written and read; see the records in `encoding`. Numbers are of so many bytes, the highest first.
+_COUNTED: Final = """
+local function number(text, at, size)
+  local value = 0
+  for position = at, at + size - 1 do
+    value = value * 256 + string.byte(text, position)
+  end
+  return value
+end
+local function bytes(value, size)
+  local text = ''
+  for _ = 1, size do
+    text = string.char(value % 256) .. text
+    value = math.floor(value / 256)
+  end
+  return text
+end
+local function live(times, within, now)
+  local first = 1
+  while first < #times and now - number(times, first, 6) >= within do
+    first = first + 6
+  end
+  return string.sub(times, first)
+end
+local function wait(times, most, within, now)
+  if #times < most * 6 then
+    return 0
+  end
+  return number(times, #times - most * 6 + 1, 6) + within - now
+end
+local function add(times, now)
+  local at = #times
+  while at > 0 and number(times, at - 5, 6) > now do
+    at = at - 6
+  end
+  return string.sub(times, 1, at) .. bytes(now, 6) .. string.sub(times, at + 1)
+end
+"""
+
+# KEYS: counter. ARGV: the caller's time, how many may be, within how many ms. Answers for how many ms the limit is reached; 0
+# where it is not, and one more is counted. Nil: what is there has another format.
+COUNT = Script(
+    _COUNTED
+    + """
+local now, most, within = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local there = redis.call('GET', KEYS[1]) or '\\1'
+if string.byte(there) ~= 1 then
+  return false
+end
+local times = live(string.sub(there, 2), within, now)
+local reached = wait(times, most, within, now)
+if reached > 0 then
+  return reached
+end
+times = add(times, now)
+redis.call('SET', KEYS[1], '\\1' .. times, 'PX', string.format('%.0f', number(times, #times - 5, 6) + within - now))
+return 0
+"""
+)
+
+# Reads the tries for an account without what is forgotten, and answers where a limit is reached, with that limit's number (1
+# guesses, 2 run) and for how many ms.
+_TRIES: Final = (
+    _COUNTED
+    + """
+local now, mine, known = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
+local guesses, guesses_within = tonumber(ARGV[4]), tonumber(ARGV[5])
+local run, run_within = tonumber(ARGV[6]), tonumber(ARGV[7])
+local there = redis.call('GET', KEYS[1])
+local count, last, source = 0, 0, ''
+local own, own_last, times = 0, 0, ''
+local others = {}
+if there then
+  if string.byte(there) ~= 1 then
+    return false
+  end
+  count, last = number(there, 2, 4), number(there, 6, 6)
+  local at = 13 + number(there, 12, 1)
+  source = string.sub(there, 13, at - 1)
+  if now - last >= run_within then
+    count, last, source = 0, 0, ''
+  end
+  while at <= #there do
+    local digest, of_run, of_last = string.sub(there, at, at + 11), number(there, at + 12, 4), number(there, at + 16, 6)
+    local size = number(there, at + 22, 2) * 6
+    local recent = live(string.sub(there, at + 24, at + 23 + size), guesses_within, now)
+    at = at + 24 + size
+    if now - of_last >= run_within then
+      of_run, of_last = 0, 0
+    end
+    if digest == mine then
+      own, own_last, times = of_run, of_last, recent
+    elseif of_run > 0 or #recent > 0 then
+      others[#others + 1] = {digest, of_run, of_last, recent}
+    end
+  end
+  if at ~= #there + 1 then
+    return false
+  end
+end
+local function record(parts)
+  local text = '\\1' .. bytes(count, 4) .. bytes(last, 6) .. bytes(#source, 1) .. source
+  for _, part in ipairs(parts) do
+    text = text .. part[1] .. bytes(part[2], 4) .. bytes(part[3], 6) .. bytes(#part[4] / 6, 2) .. part[4]
+  end
+  return text
+end
+local judged, since = count, last
+if known then
+  judged, since = own, own_last
+end
+local of_guesses, of_run = wait(times, guesses, guesses_within, now), 0
+if judged >= run then
+  of_run = since + run_within - now
+end
+if of_run > of_guesses then
+  return {2, of_run}
+end
+if of_guesses > 0 then
+  return {1, of_guesses}
+end
+"""
+)
+
+# KEYS: tries. ARGV: the caller's time, digest of the source or '', whether that is known, how many guesses may be and within
+# how many ms, the same two of a run, the source. Answers {limit that was reached or 0, ms}. Nil: what is there has another
+# format.
+FAIL = Script(
+    _TRIES
+    + """
+count = count + 1
+if now >= last then
+  last, source = now, ARGV[8]
+end
+if mine ~= '' then
+  others[#others + 1] = {mine, own + 1, math.max(now, own_last), add(times, now)}
+end
+local kept = last + math.max(guesses_within, run_within) - now
+redis.call('SET', KEYS[1], record(others), 'PX', string.format('%.0f', kept))
+return {0, 0}
+"""
+)
+
+# KEYS and ARGV: as for FAIL, without the source. Answers {limit that is reached, ms}, or {0, 0, failures in the run, time of
+# the last one, source of the last one}. It writes only where there is something to forget.
+SUCCEED = Script(
+    _TRIES
+    + """
+local answer = {0, 0, count, last, source}
+if count + own + #times == 0 then
+  return answer
+end
+count, last, source = 0, 0, ''
+local left, newest = {}, 0
+for _, part in ipairs(others) do
+  if #part[4] > 0 then
+    left[#left + 1] = {part[1], 0, 0, part[4]}
+    newest = math.max(newest, number(part[4], #part[4] - 5, 6))
+  end
+end
+if #left == 0 then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], record(left), 'PX', string.format('%.0f', newest + guesses_within - now))
+end
+return answer
+"""
+)
+
+# KEYS: tries. Answers what was there. What has another format is left as it is.
+FORGIVE = Script(
+    """
+local there = redis.call('GET', KEYS[1])
+if there and string.byte(there) == 1 then
+  redis.call('DEL', KEYS[1])
+end
+return there
 """
 )
