@@ -69,8 +69,12 @@ class RedisRateLimiter:
 
     async def forgive(self, address: str) -> Failures:
         """See `RateLimiter.forgive`."""
+        key = tries_key(self._prefix, address)
+        if (tries := await self._commands.ask("GET", key)) is None:
+            return Failures()
+        decode_tries(tries, None)  # what cannot be read is left as it is
         try:
-            tries = await self._commands.repeatable(FORGIVE, tries_key(self._prefix, address))
+            tries = await self._commands.repeatable(FORGIVE, key)
         except UnderReplicatedError as error:
             tries = error.answer
         return Failures() if tries is None else decode_tries(tries, None)[0]
