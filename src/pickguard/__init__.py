@@ -2,6 +2,7 @@
 
 from pickguard.domain.model.credentials import PasswordRules
 from pickguard.domain.model.errors import (
+    AccountNotFound,
     AccountsError,
     AddressTaken,
     AddressUndecided,
@@ -17,8 +18,10 @@ from pickguard.domain.model.errors import (
     PreconditionFailed,
     RateLimited,
     ReauthenticationRequired,
+    RegistrationClosed,
     SessionNotFound,
     StoreUnavailable,
+    TokenSpent,
     Unavailable,
     WrongPassword,
 )
@@ -26,6 +29,7 @@ from pickguard.domain.model.identifiers import SessionId, UserId
 from pickguard.domain.model.sessions import Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.authentication import LoggedIn, Principal
+from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.sessions import SessionList
 from pickguard.entrypoints.bootstrap import (
     Argon2Hasher,
@@ -38,6 +42,7 @@ from pickguard.entrypoints.bootstrap import (
 from pickguard.entrypoints.settings import Settings, SettingsError
 
 __all__ = [
+    "AccountNotFound",
     "AccountsError",
     "AddressTaken",
     "AddressUndecided",
@@ -62,6 +67,8 @@ __all__ = [
     "Principal",
     "RateLimited",
     "ReauthenticationRequired",
+    "RegistrationClosed",
+    "RegistrationMode",
     "Services",
     "Session",
     "SessionId",
@@ -72,6 +79,7 @@ __all__ = [
     "SettingsError",
     "StoreUnavailable",
     "Token",
+    "TokenSpent",
     "Unavailable",
     "User",
     "UserId",

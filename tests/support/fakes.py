@@ -1,15 +1,20 @@
 """Stand-ins for what a test wants to hold in its hand: time, events, and a hasher that costs nothing."""
 
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
 from pickguard.domain.model.events import Event
+from pickguard.domain.model.mail import Mail
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.hashing import PasswordHasher
 
 GOOD_PASSWORD = "correct horse battery staple"
 OTHER_PASSWORD = "an entirely different phrase"
+
+
+SomeMail = TypeVar("SomeMail", bound=Mail)
 
 
 class FakeClock:
@@ -36,6 +41,33 @@ class RecordedEvents:
 
     def names(self) -> list[str]:
         return [type(event).__name__ for event in self.events]
+
+
+class RecordedMail:
+    """A mailer that keeps what was posted."""
+
+    def __init__(self) -> None:
+        self.mails: list[Mail] = []
+
+    def post(self, mail: Mail) -> None:
+        self.mails.append(mail)
+
+    def of(self, kind: type[SomeMail]) -> list[SomeMail]:
+        """Return the mails of one kind, in order."""
+        return [mail for mail in self.mails if type(mail) is kind]
+
+    def last(self, kind: type[SomeMail]) -> SomeMail:
+        return self.of(kind)[-1]
+
+
+class RecordedPace:
+    """Lets no time pass, and keeps what was to be waited."""
+
+    def __init__(self) -> None:
+        self.waited: list[timedelta] = []
+
+    async def wait(self, span: timedelta) -> None:
+        self.waited.append(span)
 
 
 class NoCommonPasswords:

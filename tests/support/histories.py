@@ -399,7 +399,7 @@ class InProcess:
                 return _of_user(201, await register(name=action.name or "", email=email, password=password))
             case "log in":
                 logged_in = await self._services.authentication.log_in(email=email, password=password)
-                body = json.loads(render_log_in(logged_in, self._services.session_rules))
+                body = json.loads(render_log_in(logged_in, self._services.session_rules, with_pending=False))
                 return Reply(status=201, body=body, tag=_tag(logged_in.user))
             case "me":
                 return _of_user(200, (await self._services.authentication.authenticate(token)).user)
@@ -407,9 +407,14 @@ class InProcess:
                 body = json.loads(render_sessions(await sessions.list(token), self._services.session_rules))
                 return Reply(status=200, body=body)
             case "change":
-                changes = {"name": action.name, "email": action.email, "password": action.password}
-                proof = action.proof
-                changed = await profiles.change(token, **changes, current_password=proof, precondition=precondition)
+                changed = await profiles.change(
+                    token,
+                    name=action.name,
+                    email=action.email,
+                    password=action.password,
+                    current_password=action.proof,
+                    precondition=precondition,
+                )
                 return _of_user(200, changed)
         await {
             "end": lambda: sessions.end(token, SessionId(UUID(target))),
@@ -422,11 +427,11 @@ class InProcess:
 
 
 def _tag(user: User) -> str:
-    return render_user(user).decode()
+    return render_user(user, with_pending=False).decode()
 
 
 def _of_user(status: int, user: User) -> Reply:
-    return Reply(status=status, body=json.loads(render_user(user)), tag=_tag(user))
+    return Reply(status=status, body=json.loads(render_user(user, with_pending=False)), tag=_tag(user))
 
 
 ANSWERS: Final[Mapping[str, frozenset[int]]] = {

@@ -15,7 +15,9 @@ import attrs
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from pickguard.adapters.memory_limits import Unlimited
 from pickguard.domain.model.sessions import SessionRules
+from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.entrypoints.http.app import create_app
@@ -24,8 +26,11 @@ from pickguard.entrypoints.http.protocol import Connection
 from pickguard.entrypoints.settings import Settings
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
+from pickguard.ports.deferred import Deferred, Pace
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.limits import RateLimiter
+from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
@@ -288,6 +293,11 @@ async def serving(
     hasher: PasswordHasher | None = None,
     common_passwords: CommonPasswords | None = None,
     session_rules: SessionRules | None = None,
+    limiter: RateLimiter | None = None,
+    mailer: Mailer | None = None,
+    deferred: Deferred | None = None,
+    pace: Pace | None = None,
+    mode: RegistrationMode = RegistrationMode.OPEN,
     settings: Settings = SETTINGS,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
@@ -303,7 +313,14 @@ async def serving(
             events=events or RecordedEvents(),
             common_passwords=common_passwords or NoCommonPasswords(),
             session_rules=session_rules,
+            limiter=Unlimited() if limiter is None else limiter,
+            mailer=mailer,
+            deferred=deferred,
+            pace=pace,
+            registration_mode=mode,
         )
+        if mailer is not None:
+            settings = attrs.evolve(settings, mail="console:")
         async with serving_services(
             services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout
         ) as api:

@@ -19,6 +19,8 @@ from pickguard.adapters.redis.encoding import (
     VERSION,
     UnreadableError,
     claim_mark,
+    decode_activity,
+    decode_challenges,
     decode_claim,
     decode_credential,
     decode_receipt,
@@ -26,6 +28,8 @@ from pickguard.adapters.redis.encoding import (
     decode_snapshot,
     decode_user,
     encode_account,
+    encode_activity,
+    encode_challenges,
     encode_claim,
     encode_credential,
     encode_receipt,
@@ -33,6 +37,8 @@ from pickguard.adapters.redis.encoding import (
     encode_user,
 )
 from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.activity import ACTIVITY_MAXIMUM, Activity, ActivityKind
+from pickguard.domain.model.challenges import Challenge, ChallengeDigest, ChallengeKind
 from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.idempotency import KEY_DIGEST_BYTES, KeyDigest, Receipt, Refused, Registered
 from pickguard.domain.model.identifiers import SessionId, UserId
@@ -81,6 +87,8 @@ users = st.builds(
     email_verified=st.booleans(),
     created_at=moments,
     updated_at=moments,
+    pending_email=st.none() | addresses,
+    disabled=st.booleans(),
 )
 in_base64 = st.text("ABCDwxyz0189+/", min_size=21, max_size=23) | st.text("ABCDwxyz0189+/", min_size=42, max_size=44)
 hashes = st.one_of(
@@ -108,6 +116,20 @@ sessions = st.builds(
     authenticated_at=moments,
     client=st.builds(Client, ip=ips, user_agent=user_agents),
 )
+clients = st.builds(Client, ip=ips, user_agent=user_agents)
+challenges = st.lists(
+    st.builds(
+        Challenge,
+        kind=st.sampled_from(ChallengeKind),
+        digest=st.binary(min_size=32, max_size=32).map(ChallengeDigest),
+        expires_at=moments,
+    ),
+    max_size=len(ChallengeKind),
+).map(tuple)
+activities = st.lists(
+    st.builds(Activity, kind=st.sampled_from(ActivityKind), at=moments, client=clients, count=st.integers(1, 0xFFFF)),
+    max_size=ACTIVITY_MAXIMUM,
+).map(tuple)
 receipts = st.builds(
     Receipt,
     fingerprint=texts,
@@ -133,6 +155,17 @@ def test_a_session_is_read_as_it_was_written(session: Session) -> None:
     assert decode_session(encode_session(session), session.digest) == session
 
 
+@given(written=challenges)
+def test_challenges_are_read_as_they_were_written(written: tuple[Challenge, ...]) -> None:
+    assert decode_challenges(encode_challenges(written)) == written
+
+
+@given(written=activities)
+@examples(100)
+def test_activity_is_read_as_it_was_written(written: tuple[Activity, ...]) -> None:
+    assert decode_activity(encode_activity(written)) == written
+
+
 @given(receipt=receipts)
 def test_a_receipt_is_read_as_it_was_written(receipt: Receipt) -> None:
     assert decode_receipt(encode_receipt(receipt)) == receipt
@@ -152,6 +185,8 @@ def test_a_claim_is_read_as_it_was_written(claim: tuple[UserId, bytes], made_at:
         user=users,
         credential=credentials,
         sessions=st.lists(sessions, max_size=4, unique_by=lambda each: each.digest).map(tuple),
+        challenges=challenges,
+        activity=activities,
         made_by=st.none() | st.binary(min_size=KEY_DIGEST_BYTES, max_size=KEY_DIGEST_BYTES).map(KeyDigest),
     ),
     version=st.integers(1, 2**53),
@@ -201,6 +236,9 @@ def a_session(client: Client) -> Session:
     )
 
 
+A_CHALLENGE = Challenge(kind=ChallengeKind.RESET_PASSWORD, digest=ChallengeDigest(bytes(range(32))), expires_at=NOW)
+
+
 def test_a_record_of_this_format_is_written_like_this_for_good() -> None:
     """Whoever changes what is written gives it another number, and goes on reading this."""
     texts_of_user = "Ådainfo@xn--bcher-kva.exampleInfo@Bücher.example".encode()
@@ -219,6 +257,25 @@ def test_a_record_of_this_format_is_written_like_this_for_good() -> None:
     assert encode_claim(USER_ID, b"12345678", 1_767_323_045_678) == bytes.fromhex(
         "01 019b7d1f2a0e70008000000000000001 3132333435363738 019b7ca98f2e"
     )
+    wanted = attrs.evolve(A_USER, pending_email=EmailAddress(value="A@b.example", key="a@b.example"), disabled=True)
+    assert encode_user(wanted) == (
+        bytes.fromhex("01 07 0000019b7ca98f2e 0000019b7ca99070 0004 001a 000b ffff")
+        + "Ådainfo@xn--bcher-kva.exampleA@b.exampleInfo@Bücher.example".encode()
+    )
+    assert encode_challenges((A_CHALLENGE,)) == bytes.fromhex("01 01 02 0000019b7ca98f2e") + bytes(range(32))
+    done = (
+        Activity(kind=ActivityKind.LOGGED_IN, at=NOW, client=Client(ip="192.0.2.1", user_agent=BROWSERS[0])),
+        Activity(kind=ActivityKind.LOG_INS_FAILED, at=NOW, client=Client(ip="2001:db8::/64"), count=3),
+        Activity(kind=ActivityKind.REGISTERED, at=NOW, client=Client(ip="2001:db8::1")),
+    )
+    assert encode_activity(done) == (
+        bytes.fromhex("01 03")
+        + bytes.fromhex("01 0000019b7ca98f2e 0001 0004 0007 c0000201")
+        + b"\x01\x0b\x02142\x04"
+        + bytes.fromhex("02 0000019b7ca98f2e 0003 002d 0000")
+        + b"2001:db8::/64"
+        + bytes.fromhex("00 0000019b7ca98f2e 0001 0010 0000 20010db8000000000000000000000001")
+    )
     receipt = Receipt(fingerprint="$hash", answer=Registered(user_id=USER_ID, at=NOW))
     head = bytes.fromhex("01 01 019b7d1f2a0e70008000000000000001 0000019b7ca98f2e")
     assert encode_receipt(receipt) == head + b"$hash"
@@ -230,6 +287,11 @@ READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "user": (lambda record: decode_user(record, USER_ID), encode_user(A_USER)),
     "credential": (decode_credential, encode_credential(Credential(password_hash="$hash", epoch=1, changed_at=NOW))),
     "session": (lambda record: decode_session(record, DIGEST), encode_session(a_session(Client(ip="::1", user_agent="me")))),
+    "challenge": (decode_challenges, encode_challenges((A_CHALLENGE,))),
+    "list of activity": (
+        decode_activity,
+        encode_activity((Activity(kind=ActivityKind.LOGGED_IN, at=NOW, client=Client(ip="::1", user_agent="test/1")),)),
+    ),
     "claim": (decode_claim, encode_claim(USER_ID, b"12345678", 0)),
     "receipt": (decode_receipt, encode_receipt(Receipt(fingerprint="$hash", answer=Refused()))),
 }
@@ -259,8 +321,9 @@ def test_noise_is_read_or_refused_and_nothing_else(what: str, noise: bytes) -> N
 @each_record
 def test_what_is_too_short_is_refused(what: str) -> None:
     decode, record = READERS[what]
+    whole = {"claim", "challenge", "list of activity"}
     texts_at = {"user": len(record) - len(A_USER.email.value.encode()), "session": len(record) - 2}
-    for length in range(texts_at.get(what, len(record) - len("$hash") * (what != "claim"))):
+    for length in range(texts_at.get(what, len(record) - len("$hash") * (what not in whole))):
         with pytest.raises(UnreadableError):
             decode(record[:length])
 
@@ -278,6 +341,13 @@ def test_what_is_too_short_is_refused(what: str) -> None:
         ("session", encode_session(a_session(Client()))[:-2] + b"\x00\x01"),  # an IP address of one byte that is not there
         ("session", encode_session(a_session(Client()))[:-2] + b"\xff\xfe"),
         ("session", encode_session(a_session(Client())) + b"\xff"),
+        ("user", bytes.fromhex("01 08 0000019b7ca98f2e 0000019b7ca99070 0001 ffff") + b"Aa@b.c"),  # a flag that there is not
+        ("user", bytes.fromhex("01 05 0000019b7ca98f2e 0000019b7ca99070 0001 ffff 00ff ffff") + b"Aa@b.c"),
+        ("challenge", READERS["challenge"][1] + bytes(41)),
+        ("challenge", bytes.fromhex("01 01 03") + READERS["challenge"][1][3:]),  # a kind that there is not
+        ("list of activity", READERS["list of activity"][1] + b"0"),
+        ("list of activity", bytes.fromhex("01 01 ff") + READERS["list of activity"][1][3:]),
+        ("list of activity", b"\x01\x02" + READERS["list of activity"][1][2:]),
         ("claim", READERS["claim"][1] + b"0"),
         ("receipt", b"\x01\x03" + READERS["receipt"][1][2:]),  # an answer of a third kind
         ("receipt", READERS["receipt"][1] + b"\xff"),

@@ -9,12 +9,22 @@ import pytest
 
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.domain.model.events import (
+    AccountDisabled,
+    AccountEnabled,
+    AddressChangeCancelled,
     AddressChanged,
+    AddressChangeRequested,
+    AddressVerified,
     Event,
+    FailuresNoted,
+    LimitReached,
     LogInRefused,
+    Outcome,
     PasswordChanged,
     PasswordRefused,
     PasswordRehashed,
+    PasswordReset,
+    ResetRequested,
     SessionEnd,
     SessionEnded,
     SessionOpened,
@@ -24,29 +34,41 @@ from pickguard.domain.model.events import (
     UserRenamed,
 )
 from pickguard.domain.model.identifiers import SessionId
+from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.sessions import Client
 from tests.support.strategies import NOW, USER_ID
 
 SESSION_ID = SessionId(UUID(int=7))
 CLIENT = Client(ip="192.0.2.1", user_agent='evil\r\n{"event": "UserDeleted"}\x1b[2J')
+REQUEST_ID = "019b7d1f-2a0e-4000-8000-000000000001"
 ALL: dict[type[Event], dict[str, Any]] = {
     UserRegistered: {},
     UserRenamed: {},
+    AddressChangeRequested: {},
+    AddressChangeCancelled: {},
     AddressChanged: {},
+    AddressVerified: {},
     PasswordChanged: {},
+    ResetRequested: {},
+    PasswordReset: {},
     PasswordRehashed: {},
-    UserDeleted: {},
-    SessionOpened: {"session_id": SESSION_ID, "client": CLIENT},
+    UserDeleted: {"declined": True},
+    AccountDisabled: {},
+    AccountEnabled: {},
+    SessionOpened: {"session_id": SESSION_ID},
     SessionReauthenticated: {"session_id": SESSION_ID},
     SessionEnded: {"session_id": SESSION_ID, "reason": SessionEnd.REVOKED},
-    LogInRefused: {"client": CLIENT},
+    LogInRefused: {},
     PasswordRefused: {"session_id": SESSION_ID},
+    FailuresNoted: {"count": 3},
+    LimitReached: {"limit": Limit.GUESSES},
 }
+REFUSED = {LogInRefused, PasswordRefused, FailuresNoted}
 
 
 def line_of(event: Event, caplog: pytest.LogCaptureFixture) -> str:
     with caplog.at_level(logging.INFO, "pickguard.events"):
-        LoggedEvents().publish(event)
+        LoggedEvents(request_id=lambda: REQUEST_ID).publish(event)
     (message,) = caplog.messages
     return message
 
@@ -57,10 +79,18 @@ def test_every_event_is_tried_here() -> None:
 
 @pytest.mark.parametrize("kind", list(ALL))
 def test_an_event_is_one_line_of_json(kind: type[Event], caplog: pytest.LogCaptureFixture) -> None:
-    line = line_of(kind(user_id=USER_ID, at=NOW, **ALL[kind]), caplog)
+    line = line_of(kind(user_id=USER_ID, at=NOW, client=CLIENT, **ALL[kind]), caplog)
+    outcome = Outcome.FAILURE if kind in REFUSED else Outcome.LIMITED if kind is LimitReached else Outcome.SUCCESS
     content = json.loads(line)
-    assert (content["event"], content["user_id"], content["at"]) == (kind.__name__, str(USER_ID), "2026-01-02T03:04:05.678Z")
-    assert set(content) == {"event", "user_id", "at", *ALL[kind]}
+    assert {name: content.pop(name) for name in ("event", "time", "outcome", "request_id", "subject", "source")} == {
+        "event": kind.__name__,
+        "time": "2026-01-02T03:04:05.678Z",
+        "outcome": outcome.value,
+        "request_id": REQUEST_ID,
+        "subject": str(USER_ID),
+        "source": "192.0.2.1",
+    }
+    assert set(content) == set(ALL[kind])
     assert line.isprintable()
     assert line.isascii()
 
@@ -68,8 +98,16 @@ def test_an_event_is_one_line_of_json(kind: type[Event], caplog: pytest.LogCaptu
 def test_of_a_client_the_address_is_written_and_not_what_it_calls_itself(caplog: pytest.LogCaptureFixture) -> None:
     event = SessionOpened(user_id=USER_ID, at=NOW, session_id=SESSION_ID, client=Client(ip="192.0.2.1", user_agent="geheim"))
     line = line_of(event, caplog)
-    assert json.loads(line)["client"] == {"ip": "192.0.2.1"}
+    assert json.loads(line)["source"] == "192.0.2.1"
     assert "geheim" not in line
+
+
+def test_no_source_forges_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    source = 'x\r\n{"event": "UserDeleted"}\u2028\x1b[2J'
+    line = line_of(LogInRefused(user_id=None, at=NOW, client=Client(ip=source)), caplog)
+    assert line.isprintable()
+    assert line.isascii()
+    assert json.loads(line)["source"] == source
 
 
 def test_the_reason_of_an_end_is_written_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,8 +115,9 @@ def test_the_reason_of_an_end_is_written_by_its_name(caplog: pytest.LogCaptureFi
     assert json.loads(line_of(ended, caplog))["reason"] == "too_many"
 
 
-def test_an_event_without_an_account_has_no_user(caplog: pytest.LogCaptureFixture) -> None:
-    assert json.loads(line_of(LogInRefused(user_id=None, at=NOW, client=Client()), caplog))["user_id"] is None
+def test_an_event_without_an_account_has_no_subject(caplog: pytest.LogCaptureFixture) -> None:
+    content = json.loads(line_of(LogInRefused(user_id=None, at=NOW), caplog))
+    assert (content["subject"], content["source"]) == (None, None)
 
 
 def test_nothing_is_written_where_the_log_does_not_want_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,11 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "tls_key": ("key.pem", Path("key.pem")),
     "no_tls": ("on", True),
     "workers": ("4", 4),
+    "mail": ("console:", "console:"),
+    "registration": ("private", "private"),
+    "profile": ("nist", "nist"),
+    "verification_lifetime": ("12h", timedelta(hours=12)),
+    "reset_lifetime": ("5m", timedelta(minutes=5)),
     "rate_limits": ("OFF", "off"),
     "password_min_length": ("15", 15),
     "session_lifetime": ("90d", timedelta(days=90)),
@@ -67,6 +72,8 @@ NEEDED = {
     "sentinel_password_file": SENTINELS,
     "store_ca": {"store": "rediss://localhost"},
     "wait_replicas": SENTINELS,
+    "registration": {"mail": "console:"},
+    "profile": {"password_min_length": "20"},
 }
 NAMES = [each.name for each in options()]
 ON_THE_LINE = [each.name for each in options() if not each.in_environment_only]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -634,7 +635,7 @@ async def test_a_change_of_everything_is_one_write(wired: Services, accounts: Wa
     )
     assert (user.name.value, user.email.value) == ("Grace", "grace@example.com")
     assert len(accounts.operations) == writes + 1
-    assert events.names()[3:] == ["UserRenamed", "AddressChanged", "PasswordChanged", "SessionEnded"]
+    assert events.names()[3:] == ["UserRenamed", "PasswordChanged", "SessionEnded", "AddressChanged"]
     assert (await opens(wired, token), await opens(wired, other)) == (True, False)
     await log_in(wired, OTHER_PASSWORD, "grace@example.com")
     await register(wired)
@@ -872,7 +873,7 @@ async def test_every_hash_says_what_it_is_for(wired: Services, hasher: PausingHa
             await use_case
         return hasher.purposes
 
-    person = {"name": "Ada", "email": "ada@example.com", "password": GOOD_PASSWORD}
+    person: dict[str, Any] = {"name": "Ada", "email": "ada@example.com", "password": GOOD_PASSWORD}
     for _ in range(2):  # the second time, the receipt is verified
         assert set(await purposes(wired.registration.register(**person, idempotency_key="a key"))) == {Purpose.REGISTRATION}
     other = wired.registration.register(name="Eve", email="eve@example.com", password=GOOD_PASSWORD)

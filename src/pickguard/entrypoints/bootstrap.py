@@ -7,26 +7,38 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 import attrs
 
 from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
+from pickguard.adapters.background import LoopDeferred, LoopPace
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
+from pickguard.adapters.memory_limits import MemoryRateLimiter
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.turns import LoopTurns
+from pickguard.domain.model.challenges import ChallengeRules
 from pickguard.domain.model.credentials import PasswordRules
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.sessions import SessionRules
+from pickguard.domain.services.administration import Administration
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.letters import Letters
+from pickguard.domain.services.password_checks import PasswordChecks
 from pickguard.domain.services.profiles import Profiles
-from pickguard.domain.services.registration import Registration
+from pickguard.domain.services.recovery import Recovery
+from pickguard.domain.services.registration import Registration, RegistrationMode
 from pickguard.domain.services.sessions import Sessions
+from pickguard.domain.services.verification import Verification
+from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
+from pickguard.ports.deferred import Deferred, Pace
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.limits import RateLimiter
+from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
@@ -44,9 +56,19 @@ class Services:
     authentication: Authentication
     profiles: Profiles
     sessions: Sessions
+    administration: Administration
+    verification: Verification | None
+    """None where there is no mail."""
+    recovery: Recovery | None
+    """None where there is no mail."""
     fields: FieldExaminer
     accounts: AccountRepository
     session_rules: SessionRules
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether there is mail, so that addresses are verified and passwords can be reset."""
+        return self.recovery is not None
 
 
 def build_services(
@@ -57,49 +79,95 @@ def build_services(
     receipts: Receipts | None = None,
     secrets: SecretSource | None = None,
     events: EventPublisher | None = None,
+    limiter: RateLimiter | None = None,
+    mailer: Mailer | None = None,
+    deferred: Deferred | None = None,
+    pace: Pace | None = None,
     common_passwords: CommonPasswords | None = None,
     password_rules: PasswordRules | None = None,
     session_rules: SessionRules | None = None,
+    challenge_rules: ChallengeRules | None = None,
+    registration_mode: RegistrationMode = RegistrationMode.OPEN,
 ) -> Services:
     """Wire the use cases to adapters of one's choice; what is left out is that of the system.
 
-    Without `receipts`, idempotency keys are known to this process only; several on one store need receipts on that store.
+    Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
+    several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
+    reset, and private registration is of no use to anybody.
     """
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
+    events = events or LoggedEvents(request_id=CURRENT_REQUEST.get)
+    limiter = MemoryRateLimiter() if limiter is None else limiter  # an empty one may be false
+    deferred = deferred or LoopDeferred()
     session_rules = session_rules or SessionRules()
     fields = FieldExaminer(rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords())
-    changes = AccountChanges(accounts=accounts, events=events or LoggedEvents(), secrets=secrets, turns=LoopTurns())
+    changes = AccountChanges(accounts=accounts, events=events, secrets=secrets, turns=LoopTurns())
+    checks = PasswordChecks(hasher=hasher, limiter=limiter, events=events, clock=clock)
+    letters = Letters(
+        mailer=mailer,
+        limiter=limiter,
+        events=events,
+        clock=clock,
+        secrets=secrets,
+        rules=challenge_rules or ChallengeRules(),
+    )
     authentication = Authentication(
         accounts=accounts,
         changes=changes,
+        checks=checks,
+        letters=letters,
         hasher=hasher,
         clock=clock,
         secrets=secrets,
         fields=fields,
         session_rules=session_rules,
+        verified_only=registration_mode is RegistrationMode.PRIVATE,
     )
     return Services(
         registration=Registration(
             accounts=accounts,
             receipts=receipts or MemoryReceipts(),
             changes=changes,
+            limiter=limiter,
+            letters=letters,
+            deferred=deferred,
+            pace=pace or LoopPace(),
             hasher=hasher,
             clock=clock,
             secrets=secrets,
             fields=fields,
+            mode=registration_mode,
         ),
         authentication=authentication,
         profiles=Profiles(
             accounts=accounts,
             changes=changes,
             authentication=authentication,
+            letters=letters,
             hasher=hasher,
             clock=clock,
             fields=fields,
             session_rules=session_rules,
+            conceals_users=registration_mode is not RegistrationMode.OPEN,
         ),
         sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
+        administration=Administration(changes=changes, clock=clock),
+        verification=Verification(accounts=accounts, changes=changes, letters=letters, clock=clock, session_rules=session_rules)
+        if letters.enabled
+        else None,
+        recovery=Recovery(
+            accounts=accounts,
+            changes=changes,
+            checks=checks,
+            letters=letters,
+            deferred=deferred,
+            hasher=hasher,
+            clock=clock,
+            fields=fields,
+        )
+        if letters.enabled
+        else None,
         fields=fields,
         accounts=accounts,
         session_rules=session_rules,
@@ -234,12 +302,13 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         threads=settings.hash_threads or None,
         wait_budget=settings.hash_wait,
     )
-    async with open_store(settings) as store, hasher:
+    async with open_store(settings) as store, hasher, LoopDeferred(grace=settings.shutdown_timeout) as deferred:
         yield build_services(
             accounts=store.accounts,
             receipts=store.receipts,
             hasher=hasher,
             events=events,
+            deferred=deferred,
             password_rules=PasswordRules(min_length=settings.password_min_length),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,
@@ -247,4 +316,6 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
                 maximum=settings.session_maximum,
                 reauthentication_window=settings.reauthentication_window,
             ),
+            challenge_rules=ChallengeRules(verification=settings.verification_lifetime, reset=settings.reset_lifetime),
+            registration_mode=RegistrationMode(settings.registration),
         )

@@ -143,6 +143,10 @@ def _set_up_logging(settings: Settings) -> None:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    # An event is a line of JSON, whole, with a time of its own: a machine can read it as it is.
+    events = logging.getLogger("pickguard.events")
+    bare = logging.StreamHandler(sys.stderr)
+    events.handlers, events.propagate = [bare], False
     # Other libraries quote what clients send; only what they warn of is of interest.
     for name in ("aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -131,6 +131,9 @@ def _store(text: str) -> str:
     return text
 
 
+NIST_PASSWORD_MIN_LENGTH = 15
+NIST_SESSION_LIFETIME = timedelta(days=30)
+
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
@@ -216,6 +219,26 @@ class Settings:
     tls_key: Path | None = _setting(None, _path, "Private key of the certificate, PEM, not encrypted.", "PATH")
     no_tls: bool = _setting(False, read_switch, "Speak plain HTTP, for use behind a proxy on the same machine.")
     workers: int = _setting(1, _whole_number(1, 256), "Processes that serve requests.", "NUMBER")
+    mail: str | None = _setting(None, _text, "MERGE.", "URL")
+    registration: str = _setting(
+        "open",
+        _one_of("open", "private", "closed"),
+        "Who can register: open; private, where nobody is told which addresses have an account and addresses must be verified "
+        "(needs --mail); closed.",
+        "MODE",
+    )
+    profile: str = _setting(
+        "standard",
+        _one_of("standard", "nist"),
+        "nist: what NIST SP 800-63B-4 asks of a password alone, 15 characters; other settings cannot fall short of it.",
+        "PROFILE",
+    )
+    verification_lifetime: timedelta = _setting(
+        _DAY, _duration(_MINUTE, 7 * _DAY), "How long a mailed token confirms an address.", "TIME"
+    )
+    reset_lifetime: timedelta = _setting(
+        10 * _MINUTE, _duration(_MINUTE, _DAY), "How long a mailed token resets a password. ASVS 6.5.5 allows 10m.", "TIME"
+    )
     rate_limits: str = _setting(
         "on", _one_of("on", "off"), "Limit guesses and registrations. Accepted and without effect yet.", "on|off"
     )
@@ -278,6 +301,10 @@ class Settings:
             raise SettingsError(f"{option(given).flag} needs {option(missing).flag} beside it")
         if self.no_tls and self.tls_cert is not None:
             raise SettingsError("--no-tls and --tls-cert exclude each other")
+        if self.registration == "private" and not self.mail:
+            raise SettingsError("--registration private needs --mail: without it no address can be verified")
+        if self.profile == "nist":
+            self._check_nist()
         if self.workers > 1 and self.store == "memory:":
             raise SettingsError("--workers: with --store memory: each process would have users of its own; use one worker")
         if self.engine is not None and self.store != EMBEDDED:
@@ -308,7 +335,16 @@ class Settings:
             except ValueError as error:
                 shown = "" if each.secret else f" {text!r}:"
                 raise SettingsError(f"{source}:{shown} {error}") from None
+        if values.get("profile") == "nist":
+            values.setdefault("password_min_length", NIST_PASSWORD_MIN_LENGTH)
         return cls(**values)
+
+    def _check_nist(self) -> None:
+        """Raise where the settings fall short of NIST SP 800-63B-4: sections 3.1.1.2 and 2.1.3."""
+        if self.password_min_length < NIST_PASSWORD_MIN_LENGTH:
+            raise SettingsError(f"--profile nist needs --password-min-length {NIST_PASSWORD_MIN_LENGTH} or more")
+        if self.session_lifetime > NIST_SESSION_LIFETIME:
+            raise SettingsError("--profile nist needs a --session-lifetime of 30d at most")
 
     def store_location(self) -> Location | None:
         """Return where the store is and how to be let in; None where it is not a store of its own."""

@@ -6,6 +6,8 @@ pg:{<user id>}            HASH
   o                       ids of the last operations, newest first, 8 bytes each
   u                       the user
   c                       the credential
+  t                       what mailed tokens are to prove, if anything
+  a                       what happened lately, newest first
   r                       the digest of the request that made the account, 16 raw bytes, if it named itself
   s:<digest>              one session; the digest is 32 raw bytes
 
@@ -22,17 +24,24 @@ pg:limit:<kind>:<digest>  STRING: when something was counted, of the kind source
 pg:probe:<number>         STRING: written to see whether that is possible; it goes by itself after a second
 ```
 
-User, credential, session, claim, receipt, tries and limit are records of bytes. The first byte is the number of the record's
-format, so that another one can be told apart from it. A record begins with parts of a fixed length, big-endian; texts follow
-them in UTF-8, all but the last with their lengths in front:
+User, credential, session, challenges, activity, claim, receipt, tries and limit are records of bytes. The first byte is the
+number of the record's format, so that another one can be told apart from it. A record begins with parts of a fixed length,
+big-endian; texts follow them in UTF-8, all but the last with their lengths in front:
 
 ```
-user        1, verified 1, created 8, updated 8, length of name 2, length of key 2 | name, key of the address, address
+user        1, flags 1, created 8, updated 8, length of name 2, length of key 2 | name, key of the address, address
             a length of -1: the key is the address in lower case, and not stored
+            flags: 1 verified, 2 disabled, 4 an address is pending; then the texts are
+            length of the pending address 2, length of its key 2 | name, key, pending key, pending address, address
 credential  1, epoch 4, changed 8, kind of hash 1 | hash
             kinds: 0 text; 1 Argon2id, memory 4, passes 2, lanes 1, salt 16, digest 32
 session     1, id 16, created 8, last used 8, authenticated 8, length of IP address 2 | IP address, user agent
             a length of -1: no IP address; an empty user agent: none; phrases in it are packed
+challenges  1, number 1 | for each: kind 1, expires 8, digest 32
+            kinds: 0 verify an address, 1 change an address, 2 reset a password
+activity    1, number 1 | for each: kind 1, at 8, count 2, length of IP address 2, length of user agent 2 | the two
+            the length of an address is 0: none; 4, 16: in binary; 32 and more: text of so many bytes less 32; a user agent
+            is packed
 claim       1, user id 16, nonce 8, made 6
 receipt     1, kind of answer 1, user id 16, time of the answer 8 | fingerprint
             kinds: 0 none yet, 1 registered, 2 refused; without a user the rest is zeros
@@ -49,15 +58,18 @@ What cannot be read is refused with `UnreadableError`, never guessed at: it may 
 import base64
 import binascii
 import hashlib
+import ipaddress
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
 from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.activity import Activity, ActivityKind
+from pickguard.domain.model.challenges import Challenge, ChallengeDigest, ChallengeKind
 from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered
@@ -72,6 +84,8 @@ VERSION = b"v"
 OPERATIONS = b"o"
 USER = b"u"
 CREDENTIAL = b"c"
+CHALLENGES = b"t"
+ACTIVITY = b"a"
 MADE_BY = b"r"
 SESSION_PREFIX = b"s:"
 
@@ -89,7 +103,12 @@ SOURCE_DIGEST_BYTES: Final = 12
 SOURCE_LENGTH: Final = 255
 """The longest source, in bytes, that is kept as that of the last failure. An address has 43 at most, its network included."""
 
-_USER: Final = struct.Struct(">B?qqhh")
+_USER: Final = struct.Struct(">BBqqhh")
+_PENDING: Final = struct.Struct(">hh")
+_VERIFIED, _DISABLED, _HAS_PENDING = 1, 2, 4
+_CHALLENGE: Final = struct.Struct(">Bq32s")
+_ACTIVITY: Final = struct.Struct(">BqHHH")
+_TEXT_FROM: Final = 32
 _CREDENTIAL: Final = struct.Struct(">BIqB")
 _ARGON2ID: Final = struct.Struct(">IHB16s32s")
 _SESSION: Final = struct.Struct(">B16sqqqh")
@@ -127,6 +146,26 @@ _PHRASES: Final = (
     " like Mac OS X",
 )
 _BY_CODE: Final = dict(enumerate(_PHRASES, start=1))
+
+# A kind is stored as its place here: new ones go to the end.
+_CHALLENGE_KINDS: Final = (ChallengeKind.VERIFY_ADDRESS, ChallengeKind.CHANGE_ADDRESS, ChallengeKind.RESET_PASSWORD)
+_ACTIVITY_KINDS: Final = (
+    ActivityKind.REGISTERED,
+    ActivityKind.LOGGED_IN,
+    ActivityKind.LOG_INS_FAILED,
+    ActivityKind.REAUTHENTICATED,
+    ActivityKind.LOGGED_OUT,
+    ActivityKind.SESSIONS_ENDED,
+    ActivityKind.RENAMED,
+    ActivityKind.EMAIL_CHANGE_REQUESTED,
+    ActivityKind.EMAIL_CHANGED,
+    ActivityKind.EMAIL_VERIFIED,
+    ActivityKind.PASSWORD_CHANGED,
+    ActivityKind.RESET_REQUESTED,
+    ActivityKind.PASSWORD_RESET,
+    ActivityKind.DISABLED,
+    ActivityKind.ENABLED,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -171,6 +210,10 @@ def session_field(digest: SessionDigest) -> bytes:
 def encode_account(account: Account) -> dict[bytes, bytes]:
     """Return the fields that hold an account's content (not those that count its versions)."""
     fields = {USER: encode_user(account.user), CREDENTIAL: encode_credential(account.credential)}
+    if account.challenges:
+        fields[CHALLENGES] = encode_challenges(account.challenges)
+    if account.activity:
+        fields[ACTIVITY] = encode_activity(account.activity)
     if account.made_by is not None:
         fields[MADE_BY] = account.made_by
     fields.update((session_field(session.digest), encode_session(session)) for session in account.sessions)
@@ -191,6 +234,8 @@ def decode_snapshot(fields: Mapping[bytes, bytes], user_id: UserId) -> Snapshot:
         user=decode_user(user, user_id),
         credential=decode_credential(credential),
         sessions=tuple(_decode_sessions(fields)),
+        challenges=decode_challenges(fields[CHALLENGES]) if CHALLENGES in fields else (),
+        activity=decode_activity(fields[ACTIVITY]) if ACTIVITY in fields else (),
     )
     return Snapshot(account=account, version=version)
 
@@ -203,40 +248,70 @@ def has_operation(operations: bytes, operation: bytes) -> bool:
 
 def encode_user(user: User) -> bytes:
     """Write a user, without the id, which is in the key."""
-    name, address, key = user.name.value.encode(), user.email.value.encode(), b""
-    key_length = -1
-    if user.email.key != user.email.value.lower():  # an internationalised domain
-        key = user.email.key.encode()
-        key_length = len(key)
+    name = user.name.value.encode()
+    address, key, key_length = _encode_address(user.email)
+    flags = _VERIFIED * user.email_verified | _DISABLED * user.disabled
+    lengths, pending = b"", b""
+    if user.pending_email is not None:
+        flags |= _HAS_PENDING
+        pending_address, pending_key, pending_key_length = _encode_address(user.pending_email)
+        lengths = _PENDING.pack(len(pending_address), pending_key_length)
+        pending = pending_key + pending_address
     created, updated = milliseconds(user.created_at), milliseconds(user.updated_at)
-    return _USER.pack(FORMAT, user.email_verified, created, updated, len(name), key_length) + name + key + address
+    fixed = _USER.pack(FORMAT, flags, created, updated, len(name), key_length)
+    return b"".join((fixed, lengths, name, key, pending, address))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def decode_user(record: bytes, user_id: UserId) -> User:
     """Read a user."""
     try:
-        number, verified, created, updated, name_length, key_length = _USER.unpack_from(record)
+        number, flags, created, updated, name_length, key_length = _USER.unpack_from(record)
         if number != FORMAT:
             raise _unknown("user", number)
-        key_at = _USER.size + name_length
-        address_at = key_at if key_length == -1 else key_at + key_length
-        if not _USER.size <= key_at <= address_at <= len(record):
+        if flags & ~(_VERIFIED | _DISABLED | _HAS_PENDING):
             raise _damaged("user")
-        address = str(record[address_at:], "utf-8")
+        name_at, pending_length, pending_key_length = _USER.size, 0, -1
+        if flags & _HAS_PENDING:
+            pending_length, pending_key_length = _PENDING.unpack_from(record, _USER.size)
+            name_at += _PENDING.size
+        key_at = name_at + name_length
+        pending_key_at = key_at + max(key_length, 0)
+        pending_at = pending_key_at + max(pending_key_length, 0)
+        address_at = pending_at + pending_length
+        if not name_at <= key_at <= pending_key_at <= pending_at <= address_at <= len(record):
+            raise _damaged("user")
         created_at = _moment(created)
+        pending = None
+        if flags & _HAS_PENDING:
+            pending = _decode_address(
+                record[pending_at:address_at], record[pending_key_at:pending_at], has_key=pending_key_length != -1
+            )
         return User(
             id=user_id,
-            name=PersonName(str(record[_USER.size : key_at], "utf-8")),
-            email=EmailAddress(
-                value=address, key=address.lower() if key_length == -1 else str(record[key_at:address_at], "utf-8")
-            ),
-            email_verified=verified,
+            name=PersonName(str(record[name_at:key_at], "utf-8")),
+            email=_decode_address(record[address_at:], record[key_at:pending_key_at], has_key=key_length != -1),
+            email_verified=bool(flags & _VERIFIED),
             created_at=created_at,
             updated_at=created_at if updated == created else _moment(updated),
+            pending_email=pending,
+            disabled=bool(flags & _DISABLED),
         )
     except _DAMAGED as error:
         raise _damaged("user") from error
+
+
+def _encode_address(email: EmailAddress) -> tuple[bytes, bytes, int]:
+    """Return the address, its key, and the key's length: -1 where the key is the address in lower case, and not stored."""
+    if email.key == email.value.lower():
+        return email.value.encode(), b"", -1
+    key = email.key.encode()  # an internationalised domain
+    return email.value.encode(), key, len(key)
+
+
+def _decode_address(address: bytes, key: bytes, *, has_key: bool) -> EmailAddress:
+    value = str(address, "utf-8")
+    return EmailAddress(value=value, key=str(key, "utf-8") if has_key else value.lower())
 
 
 def encode_credential(credential: Credential) -> bytes:
@@ -304,6 +379,67 @@ def decode_session(record: bytes, digest: SessionDigest) -> Session:
         )
     except _DAMAGED as error:
         raise _damaged("session") from error
+
+
+def encode_challenges(challenges: Sequence[Challenge]) -> bytes:
+    """Write what mailed tokens are to prove."""
+    parts = (
+        _CHALLENGE.pack(_CHALLENGE_KINDS.index(each.kind), milliseconds(each.expires_at), each.digest) for each in challenges
+    )
+    return bytes([FORMAT, len(challenges)]) + b"".join(parts)
+
+
+def decode_challenges(record: bytes) -> tuple[Challenge, ...]:
+    """Read what mailed tokens are to prove."""
+    try:
+        if record[0] != FORMAT:
+            raise _unknown("challenge", record[0])
+        if len(record) != 2 + record[1] * _CHALLENGE.size:
+            raise _damaged("challenge")
+        return tuple(
+            Challenge(kind=_CHALLENGE_KINDS[kind], digest=ChallengeDigest(digest), expires_at=_moment(expires))
+            for kind, expires, digest in _CHALLENGE.iter_unpack(record[2:])
+        )
+    except (*_DAMAGED, IndexError) as error:
+        raise _damaged("challenge") from error
+
+
+def encode_activity(activity: Sequence[Activity]) -> bytes:
+    """Write what happened lately."""
+    parts = [bytes([FORMAT, len(activity)])]
+    for each in activity:
+        ip_length, ip = _pack_ip(each.client.ip)
+        agent = _pack_user_agent(each.client.user_agent or "")
+        kind, count = _ACTIVITY_KINDS.index(each.kind), min(each.count, 0xFFFF)
+        parts += [_ACTIVITY.pack(kind, milliseconds(each.at), count, ip_length, len(agent)), ip, agent]
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=REMEMBERED // 8)
+def decode_activity(record: bytes) -> tuple[Activity, ...]:
+    """Read what happened lately."""
+    found = []
+    try:
+        if record[0] != FORMAT:
+            raise _unknown("list of activity", record[0])
+        at = 2
+        for _ in range(record[1]):
+            kind, moment, count, ip_length, agent_length = _ACTIVITY.unpack_from(record, at)
+            ip_at = at + _ACTIVITY.size
+            agent_at = ip_at + (ip_length - _TEXT_FROM if ip_length >= _TEXT_FROM else ip_length)
+            at = agent_at + agent_length
+            if at > len(record):
+                raise _damaged("list of activity")
+            client = Client(
+                ip=_unpack_ip(ip_length, record[ip_at:agent_at]),
+                user_agent=_unpack_user_agent(record[agent_at:at]),
+            )
+            found.append(Activity(kind=_ACTIVITY_KINDS[kind], at=_moment(moment), client=client, count=count))
+        if at != len(record):
+            raise _damaged("list of activity")
+    except (*_DAMAGED, IndexError) as error:
+        raise _damaged("list of activity") from error
+    return tuple(found)
 
 
 def claim_mark(user_id: UserId, nonce: bytes) -> bytes:
@@ -457,6 +593,26 @@ def _unpack_hash(packed: bytes) -> str:
     memory, passes, lanes, *parts = _ARGON2ID.unpack(packed)
     salt, digest = (binascii.b2a_base64(part, newline=False).decode().rstrip("=") for part in parts)
     return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"
+
+
+def _pack_ip(text: str | None) -> tuple[int, bytes]:
+    """Return what is written as the length of an address, and the address."""
+    if text is None:
+        return 0, b""
+    try:
+        packed = ipaddress.ip_address(text).packed
+    except ValueError:
+        packed = b""
+    if packed and str(ipaddress.ip_address(packed)) == text:
+        return len(packed), packed
+    told = text.encode()
+    return _TEXT_FROM + len(told), told
+
+
+def _unpack_ip(length: int, packed: bytes) -> str | None:
+    if length == 0:
+        return None
+    return str(packed, "utf-8") if length >= _TEXT_FROM else str(ipaddress.ip_address(packed))
 
 
 # Very many sessions have one of few user agents.

@@ -5,18 +5,27 @@ function from an account to a `Transition`: the account as it is afterwards, and
 returns the same account and no events.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
+from pickguard.domain.model.activity import Activity, is_same_device, since_last_password, with_events
+from pickguard.domain.model.challenges import Challenge, ChallengeKind, ChallengeRules, MailedToken
 from pickguard.domain.model.credentials import Credential
-from pickguard.domain.model.errors import InvalidCredentials, InvalidToken, SessionNotFound, WrongPassword
+from pickguard.domain.model.errors import InvalidCredentials, InvalidToken, SessionNotFound, TokenSpent, WrongPassword
 from pickguard.domain.model.events import (
+    AccountDisabled,
+    AccountEnabled,
+    AddressChangeCancelled,
     AddressChanged,
+    AddressChangeRequested,
+    AddressVerified,
     Event,
     PasswordChanged,
     PasswordRehashed,
+    PasswordReset,
     SessionEnd,
     SessionEnded,
     SessionOpened,
@@ -26,7 +35,8 @@ from pickguard.domain.model.events import (
 )
 from pickguard.domain.model.idempotency import KeyDigest
 from pickguard.domain.model.identifiers import SessionId, UserId
-from pickguard.domain.model.sessions import Session, SessionDigest, SessionRules
+from pickguard.domain.model.limits import source_of
+from pickguard.domain.model.sessions import Client, Session, SessionDigest, SessionRules
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 
 
@@ -37,6 +47,10 @@ class Account:
     user: User
     credential: Credential
     sessions: tuple[Session, ...] = ()
+    challenges: tuple[Challenge, ...] = ()
+    """What is to be proved by tokens that were mailed, one of each kind at most."""
+    activity: tuple[Activity, ...] = ()
+    """What happened lately, newest first."""
     made_by: KeyDigest | None = None
     """The request that made the account, if it named itself: its repeat is no other registration."""
 
@@ -52,27 +66,129 @@ class Account:
         live = (session for session in self.sessions if session.is_live(now, rules))
         return tuple(sorted(live, key=lambda session: (session.created_at, session.id), reverse=True))
 
+    def knows_source(self, source: str | None) -> bool:
+        """Tell whether the account was used from a source (see `source_of`) with the present password."""
+        return source is not None and any(source_of(client.ip) == source for client in self._known_clients())
+
+    def knows_device(self, client: Client) -> bool:
+        """Tell whether the account was used from what seems to be this device with the present password."""
+        return any(is_same_device(known, client) for known in self._known_clients())
+
+    def _known_clients(self) -> Iterator[Client]:
+        yield from (session.client for session in self.sessions)
+        yield from (entry.client for entry in since_last_password(self.activity))
+
+    def with_activity(self, events: Sequence[Event]) -> Self:
+        """Return the account with what has just happened among its activity."""
+        return attrs.evolve(self, activity=with_events(self.activity, events))
+
     def rename(self, name: PersonName, now: datetime) -> "Transition":
         """Give the user another name."""
         if name == self.user.name:
             return Transition(account=self)
-        changed = attrs.evolve(self, user=self.user.changed(now, name=name))
-        return Transition(account=changed, events=(UserRenamed(user_id=self.user.id, at=now),))
+        return self._changed(now, UserRenamed(user_id=self.user.id, at=now), name=name)
 
     def change_address(self, email: EmailAddress, now: datetime) -> "Transition":
-        """Give the user another e-mail address, not verified. That nobody else has it is for the repository to see to."""
-        if email == self.user.email:
+        """Give the user another e-mail address at once, not verified. That nobody else has it is for the repository to see to.
+
+        A change that was asked for before is off, and whatever was mailed proves nothing any more.
+        """
+        if email == self.user.email and self.user.pending_email is None:
             return Transition(account=self)
-        changed = attrs.evolve(self, user=self.user.changed(now, email=email))
-        return Transition(account=changed, events=(AddressChanged(user_id=self.user.id, at=now),))
+        if email == self.user.email:
+            return self._forget_pending_address(now)
+        changed = self._changed(
+            now, AddressChanged(user_id=self.user.id, at=now), email=email, email_verified=False, pending_email=None
+        )
+        return changed.and_then(lambda account: attrs.evolve(account, challenges=()))
+
+    def request_address(
+        self, email: EmailAddress, now: datetime, *, token: MailedToken | None, rules: ChallengeRules
+    ) -> "Transition":
+        """Note that the user wants another e-mail address, which takes effect when that proves the token.
+
+        The address that the user has already calls off what was asked for before. Without a token there is nothing to prove
+        it by yet; one may be issued later.
+        """
+        if email == self.user.email:
+            return self._forget_pending_address(now)
+        event = AddressChangeRequested(user_id=self.user.id, at=now)
+        wanted = self if email == self.user.pending_email else self._changed(now, event, pending_email=email).account
+        if token is None:
+            account = wanted if wanted is self else wanted._without(ChallengeKind.CHANGE_ADDRESS)  # noqa: SLF001 (this class)
+        else:
+            account = wanted.challenge(ChallengeKind.CHANGE_ADDRESS, token, now, rules)
+        return Transition(account=account, events=(event,))
+
+    def challenge(self, kind: ChallengeKind, token: MailedToken, now: datetime, rules: ChallengeRules) -> Self:
+        """Return the account with one more thing to be proved, by this token from now on and no other."""
+        digest = token.digest(kind, self._address_of(kind), self.credential.epoch)
+        challenge = Challenge(kind=kind, digest=digest, expires_at=now + rules.lifetime(kind))
+        others = (each for each in self.challenges if each.kind is not kind)
+        return attrs.evolve(self, challenges=(*others, challenge))
+
+    def proved_by(self, token: MailedToken, now: datetime, *kinds: ChallengeKind) -> ChallengeKind:
+        """Return which of these kinds of challenges a token meets; `TokenSpent` where it meets none."""
+        for each in self.challenges:
+            if each.kind in kinds:
+                digest = token.digest(each.kind, self._address_of(each.kind), self.credential.epoch)
+                if each.is_met_by(digest, now) and not self.user.disabled:
+                    return each.kind
+        raise TokenSpent
+
+    def confirm_address(self, token: MailedToken, now: datetime) -> "Transition":
+        """Take a token as proof of the address that it was mailed to: the present one is verified, a pending one takes effect.
+
+        Raises `TokenSpent`. A token proves one thing once; what was mailed to an address that is left proves nothing more.
+        """
+        kind = self.proved_by(token, now, ChallengeKind.VERIFY_ADDRESS, ChallengeKind.CHANGE_ADDRESS)
+        if kind is ChallengeKind.VERIFY_ADDRESS:
+            event: Event = AddressVerified(user_id=self.user.id, at=now)
+            verified = self._changed(now, event, email_verified=True)
+            return verified.and_then(lambda account: account._without(kind))  # noqa: SLF001 (of this very class)
+        event = AddressChanged(user_id=self.user.id, at=now)
+        changed = self._changed(now, event, email=self.user.pending_email, email_verified=True, pending_email=None)
+        return changed.and_then(lambda account: attrs.evolve(account, challenges=()))
+
+    def confirm_declinable(self, token: MailedToken, now: datetime) -> None:
+        """Return if whoever owns the address may have the account removed; `TokenSpent` if the address was verified."""
+        self.proved_by(token, now, ChallengeKind.VERIFY_ADDRESS)
+        if self.user.email_verified:
+            raise TokenSpent
 
     def change_password(self, password_hash: str, now: datetime, *, keep: SessionDigest | None) -> "Transition":
-        """Set another password and end every session but the one to `keep` (ASVS 5.0 7.4.3)."""
-        credential = Credential(password_hash=password_hash, epoch=self.credential.epoch + 1, changed_at=now)
-        changed = attrs.evolve(self, credential=credential, user=self.user.changed(now))
+        """Set another password and end every session but the one to `keep` (ASVS 5.0 7.4.3).
+
+        Whatever was mailed proves nothing any more, and a change of address that was asked for is off: whoever knew the old
+        password may have asked for it.
+        """
         event = PasswordChanged(user_id=self.user.id, at=now)
-        ended = changed.end_sessions(now, keep=keep, reason=SessionEnd.PASSWORD_CHANGED)
-        return Transition(account=ended.account, events=(event, *ended.events))
+        return self._set_password(password_hash, now, event, keep=keep)
+
+    def reset_password(self, password_hash: str, token: MailedToken, now: datetime) -> "Transition":
+        """Set a password for whoever reads the user's mail, which verifies the address; `TokenSpent` where that is not shown.
+
+        All that was open before ends: every session, every challenge, a change of address. Whoever registered the address
+        before its owner came has nothing left.
+        """
+        self.proved_by(token, now, ChallengeKind.RESET_PASSWORD)
+        event = PasswordReset(user_id=self.user.id, at=now)
+        return self._set_password(password_hash, now, event, keep=None, email_verified=True)
+
+    def disable(self, now: datetime) -> "Transition":
+        """Let nobody log in from now on, and end every session (ASVS 5.0 7.4.2)."""
+        if self.user.disabled:
+            return Transition(account=self)
+        disabled = self._changed(now, AccountDisabled(user_id=self.user.id, at=now), disabled=True)
+        cleared = disabled.and_then(lambda account: attrs.evolve(account, challenges=()))
+        ended = cleared.account.end_sessions(now, reason=SessionEnd.DISABLED)
+        return Transition(account=ended.account, events=(*cleared.events, *ended.events))
+
+    def enable(self, now: datetime) -> "Transition":
+        """Let the account be logged in to again."""
+        if not self.user.disabled:
+            return Transition(account=self)
+        return self._changed(now, AccountEnabled(user_id=self.user.id, at=now), disabled=False)
 
     def rehash_password(self, password_hash: str, now: datetime) -> "Transition":
         """Store another hash of the same password: sessions stay, and so does the credential's epoch."""
@@ -90,14 +206,15 @@ class Account:
     ) -> "Transition":
         """Log in, if the address and the credential are still those that were verified; else `InvalidCredentials`.
 
+        So it is for an account that is disabled.
         Expired sessions go, and beyond the maximum the least recently used ones do.
         """
-        if self.credential.epoch != epoch or self.user.email.key != email.key:
+        if self.credential.epoch != epoch or self.user.email.key != email.key or self.user.disabled:
             raise InvalidCredentials
         pruned = self.prune_sessions(now, rules)
         opened = attrs.evolve(pruned.account, sessions=(*pruned.account.sessions, session))
         capped = opened._cap_sessions(now, rules, keep=session)  # noqa: SLF001 (of this very class)
-        event = SessionOpened(user_id=self.user.id, at=now, session_id=session.id, client=session.client)
+        event = SessionOpened(user_id=self.user.id, at=now, session_id=session.id)
         return Transition(account=capped.account, events=(*pruned.events, *capped.events, event))
 
     def touch_session(self, digest: SessionDigest, now: datetime, rules: SessionRules) -> "Transition":
@@ -153,6 +270,33 @@ class Account:
     def _replace(self, old: Session, new: Session) -> Self:
         return attrs.evolve(self, sessions=tuple(new if session is old else session for session in self.sessions))
 
+    def _changed(self, now: datetime, *events: Event, **values: Any) -> "Transition":
+        user = attrs.evolve(self.user, updated_at=self.user.later(now), **values)
+        return Transition(account=attrs.evolve(self, user=user), events=events)
+
+    def _set_password(
+        self, password_hash: str, now: datetime, event: Event, *, keep: SessionDigest | None, **values: Any
+    ) -> "Transition":
+        credential = Credential(password_hash=password_hash, epoch=self.credential.epoch + 1, changed_at=now)
+        changed = self._changed(now, pending_email=None, **values).account
+        ended = attrs.evolve(changed, credential=credential, challenges=()).end_sessions(
+            now, keep=keep, reason=SessionEnd.PASSWORD_CHANGED
+        )
+        return Transition(account=ended.account, events=(event, *ended.events))
+
+    def _forget_pending_address(self, now: datetime) -> "Transition":
+        if self.user.pending_email is None:
+            return Transition(account=self)
+        called_off = self._changed(now, AddressChangeCancelled(user_id=self.user.id, at=now), pending_email=None)
+        return called_off.and_then(lambda account: account._without(ChallengeKind.CHANGE_ADDRESS))  # noqa: SLF001 (this class)
+
+    def _without(self, kind: ChallengeKind) -> Self:
+        return attrs.evolve(self, challenges=tuple(each for each in self.challenges if each.kind is not kind))
+
+    def _address_of(self, kind: ChallengeKind) -> EmailAddress:
+        """Return the address that a challenge of a kind is mailed to."""
+        return (kind is ChallengeKind.CHANGE_ADDRESS and self.user.pending_email) or self.user.email
+
 
 @attrs.frozen(kw_only=True)
 class Transition:
@@ -160,6 +304,10 @@ class Transition:
 
     account: Account
     events: tuple[Event, ...] = ()
+
+    def and_then(self, change: Callable[[Account], Account]) -> "Transition":
+        """Return the transition with a further change, of which nothing more is to be told."""
+        return attrs.evolve(self, account=change(self.account))
 
 
 def register(

@@ -11,8 +11,11 @@ AccountsError
 ├── InvalidToken                             the bearer token opens nothing (unknown, expired, revoked, garbage)
 ├── ReauthenticationRequired(max_age)        the session's last proof of the password is too old
 ├── SessionNotFound                          the account has no such session
+├── AccountNotFound                          an operator named an account that there is not
 ├── PreconditionFailed                       the caller's condition on the present state does not hold
 ├── IdempotencyKeyReused                     another request had this name
+├── RegistrationClosed                       nobody can register
+├── TokenSpent                               a mailed token proves nothing (used, void, expired, unknown, garbage)
 ├── RateLimited(limit, retry_after)          this was tried too often
 ├── Conflict                                 another write came first; inside the core only, use cases try again
 └── Unavailable(retry_after)                 not now; nothing is wrong with the request
@@ -81,12 +84,24 @@ class SessionNotFound(AccountsError):
     """The account has no live session with this id."""
 
 
+class AccountNotFound(AccountsError):
+    """There is no account of this id."""
+
+
 class PreconditionFailed(AccountsError):
     """The caller's condition on the present state does not hold; nothing was changed."""
 
 
 class IdempotencyKeyReused(AccountsError):
     """A request of this name was made within the last day, and it asked for something else. Nothing was done."""
+
+
+class RegistrationClosed(AccountsError):
+    """Nobody can make an account for themselves here."""
+
+
+class TokenSpent(AccountsError):
+    """A mailed token proves nothing (any more). Used, void, expired, unknown and garbage are not told apart, on purpose."""
 
 
 class RateLimited(AccountsError):

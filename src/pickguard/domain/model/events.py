@@ -2,10 +2,12 @@
 
 import enum
 from datetime import datetime
+from typing import ClassVar
 
 import attrs
 
 from pickguard.domain.model.identifiers import SessionId, UserId
+from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.sessions import Client
 
 
@@ -17,14 +19,31 @@ class SessionEnd(enum.Enum):
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 (a reason, not a password)
     EXPIRED = "expired"
     TOO_MANY = "too_many"
+    DISABLED = "disabled"
+
+
+class Outcome(enum.Enum):
+    """How what somebody wanted ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    """They could not prove who they are."""
+    LIMITED = "limited"
+    """They tried too often."""
 
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """Something that happened to an account, in UTC. `user_id` is None only where no account is concerned."""
+    """Something that happened to an account, in UTC, and from where it was caused, as far as that is known.
+
+    `user_id` is None only where no account is concerned.
+    """
+
+    outcome: ClassVar[Outcome] = Outcome.SUCCESS
 
     user_id: UserId | None
     at: datetime
+    client: Client = Client()
 
 
 @attrs.frozen(kw_only=True)
@@ -38,13 +57,38 @@ class UserRenamed(Event):
 
 
 @attrs.frozen(kw_only=True)
+class AddressChangeRequested(Event):
+    """The user wants another e-mail address, which has to confirm it first."""
+
+
+@attrs.frozen(kw_only=True)
+class AddressChangeCancelled(Event):
+    """The user keeps the e-mail address after all."""
+
+
+@attrs.frozen(kw_only=True)
 class AddressChanged(Event):
     """The user has another e-mail address."""
 
 
 @attrs.frozen(kw_only=True)
+class AddressVerified(Event):
+    """The e-mail address was shown to be the user's."""
+
+
+@attrs.frozen(kw_only=True)
 class PasswordChanged(Event):
     """The user chose a new password."""
+
+
+@attrs.frozen(kw_only=True)
+class ResetRequested(Event):
+    """Somebody, who may be anybody, asked for a new password by mail."""
+
+
+@attrs.frozen(kw_only=True)
+class PasswordReset(Event):
+    """Whoever reads the user's mail chose a new password. Nothing is left of what was open before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,13 +100,25 @@ class PasswordRehashed(Event):
 class UserDeleted(Event):
     """The account and all that belonged to it are gone."""
 
+    declined: bool = False
+    """Whether it was by the owner of its address, who had not made it."""
+
+
+@attrs.frozen(kw_only=True)
+class AccountDisabled(Event):
+    """Nobody can log in to the account until it is enabled again."""
+
+
+@attrs.frozen(kw_only=True)
+class AccountEnabled(Event):
+    """The account can be logged in to again."""
+
 
 @attrs.frozen(kw_only=True)
 class SessionOpened(Event):
     """A log-in succeeded."""
 
     session_id: SessionId
-    client: Client
 
 
 @attrs.frozen(kw_only=True)
@@ -84,11 +140,31 @@ class SessionEnded(Event):
 class LogInRefused(Event):
     """A log-in failed. `user_id` is None where the address has no account."""
 
-    client: Client
+    outcome: ClassVar[Outcome] = Outcome.FAILURE
 
 
 @attrs.frozen(kw_only=True)
 class PasswordRefused(Event):
     """A wrong password was given as proof within a session."""
 
+    outcome: ClassVar[Outcome] = Outcome.FAILURE
+
     session_id: SessionId
+
+
+@attrs.frozen(kw_only=True)
+class FailuresNoted(Event):
+    """Wrong passwords, of which the user is told now that the right one was given: so many, the last of them `at` this time."""
+
+    outcome: ClassVar[Outcome] = Outcome.FAILURE
+
+    count: int
+
+
+@attrs.frozen(kw_only=True)
+class LimitReached(Event):
+    """Something was tried too often, and refused. `user_id` is None where no account is concerned."""
+
+    outcome: ClassVar[Outcome] = Outcome.LIMITED
+
+    limit: Limit

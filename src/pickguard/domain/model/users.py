@@ -89,16 +89,14 @@ class User:
     email_verified: bool
     created_at: datetime
     updated_at: datetime
+    pending_email: EmailAddress | None = None
+    """The address that is to take the place of `email` as soon as it has confirmed that. It is no claim on the address."""
+    disabled: bool = False
+    """Whether nobody can log in to the account, whatever they know."""
 
-    def changed(self, now: datetime, *, name: PersonName | None = None, email: EmailAddress | None = None) -> Self:
-        """Return the user with other values and a later `updated_at`, also where the clock did not move between."""
-        return attrs.evolve(
-            self,
-            name=name or self.name,
-            email=email or self.email,
-            email_verified=self.email_verified if email is None else False,
-            updated_at=max(now, self.updated_at + timedelta(milliseconds=1)),
-        )
+    def later(self, now: datetime) -> datetime:
+        """Return the `updated_at` of a change: later than the last, also where the clock did not move between."""
+        return max(now, self.updated_at + timedelta(milliseconds=1))
 
 
 def _invalid(field: str, code: str, detail: str) -> InvalidFields:

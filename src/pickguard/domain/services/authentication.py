@@ -14,12 +14,15 @@ from pickguard.domain.model.errors import (
     InvalidToken,
     WrongPassword,
 )
-from pickguard.domain.model.events import LogInRefused, PasswordRefused
+from pickguard.domain.model.events import FailuresNoted, LogInRefused, PasswordRefused
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, SessionId, UserId, uuid7
+from pickguard.domain.model.mail import NewDevice
 from pickguard.domain.model.sessions import TOKEN_SECRET_BYTES, Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, User
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.letters import Letters
+from pickguard.domain.services.password_checks import PasswordChecks
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.clock import Clock
 from pickguard.ports.hashing import PasswordHasher, Purpose
@@ -49,18 +52,23 @@ class Authentication:
 
     _accounts: AccountRepository
     _changes: AccountChanges
+    _checks: PasswordChecks
+    _letters: Letters
     _hasher: PasswordHasher
     _clock: Clock
     _secrets: SecretSource
     _fields: FieldExaminer
     _session_rules: SessionRules
+    _verified_only: bool = False
+    """Whether nobody can log in before the address is verified."""
 
     async def log_in(self, *, email: str, password: str, client: Client | None = None) -> LoggedIn:
         """Open a session.
 
         Raises `InvalidCredentials` for an address without an account and for a wrong password, after the same work;
-        `InvalidFields` only for what is longer than any address or password can be. A session is opened only while the
-        password that was verified is the account's: a log-in that began before a change of password fails after it.
+        `RateLimited` where wrong ones were too many; `InvalidFields` only for what is longer than any address or password can
+        be. A session is opened only while the password that was verified is the account's: a log-in that began before a change
+        of password fails after it. The user is told by mail of a log-in from what seems to be a new device.
         """
         faults = self._fields.log_in_faults(email=email, password=password)
         if faults:
@@ -70,17 +78,27 @@ class Authentication:
         address = _parse_address(email)
         found = None if address is None else await self._accounts.find(address)
         began = self._clock.now()
-        password_hash = found.account.credential.password_hash if found else None
-        verified = await self._hasher.verify(password_hash, password, purpose=Purpose.LOG_IN)
         try:
-            if found is None or address is None or not verified:
+            failures = await self._checks.check(
+                found.account if found else None,
+                password,
+                # What is no address is nobody's, and limited all the same.
+                address=address.key if address else email.strip().lower(),
+                client=client,
+                purpose=Purpose.LOG_IN,
+                admitted=found is not None and self._admits(found.account.user),
+            )
+            if found is None or address is None:
                 raise InvalidCredentials  # noqa: TRY301 (refused as in the use case's other steps, and told once)
             rehashed = await self._rehash(found.account.credential.password_hash, password, began)
-            return await self._open_session(found, address, rehashed, client)
-        except InvalidCredentials:
+            return await self._open_session(found, address, rehashed, client, failures)
+        except (WrongPassword, InvalidCredentials):
             user_id = found.account.user.id if found else None
             self._changes.publish(LogInRefused(user_id=user_id, at=self._clock.now(), client=client))
-            raise
+            raise InvalidCredentials from None
+
+    def _admits(self, user: User) -> bool:
+        return not user.disabled and (user.email_verified or not self._verified_only)
 
     async def authenticate(self, token: str) -> Principal:
         """Return whom a bearer token stands for; `InvalidToken` where it opens nothing. One read of the store.
@@ -98,10 +116,10 @@ class Authentication:
             session = await self._touch(parsed, session)
         return Principal(user=user, session=session)
 
-    async def reauthenticate(self, token: str, *, password: str) -> LoggedIn:
+    async def reauthenticate(self, token: str, *, password: str, client: Client | None = None) -> LoggedIn:
         """Prove the password again within a session: the same session, fresh, under a new token; the old one is refused.
 
-        Raises `InvalidToken`, `WrongPassword`, and `InvalidFields` for a password longer than any can be.
+        Raises `InvalidToken`, `WrongPassword`, `RateLimited`, and `InvalidFields` for a password longer than any can be.
         """
         parsed = Token.parse(token)
         faults = self._fields.proof_faults(password, field="password")
@@ -112,26 +130,45 @@ class Authentication:
         if snapshot is None:
             raise InvalidToken
         session = snapshot.account.session(parsed.digest, self._clock.now(), self._session_rules)
-        await self.prove(snapshot.account, session, password)
+        failures = await self.prove(snapshot.account, session, password, client=client)
         epoch = snapshot.account.credential.epoch
         fresh = self._new_token(parsed.user_id)
 
         def decide(account: Account) -> Transition:
-            return account.reauthenticate_session(
+            proved = account.reauthenticate_session(
                 parsed.digest, fresh.digest, epoch=epoch, now=self._clock.now(), rules=self._session_rules
             )
+            return Transition(account=proved.account, events=(*failures, *proved.events))
 
-        account = await self._changes.apply(parsed.user_id, decide, first=snapshot)
+        account = await self._changes.apply(parsed.user_id, decide, client=client, first=snapshot)
         return LoggedIn(token=fresh, user=account.user, session=_session_of(account, session.id))
 
-    async def prove(self, account: Account, session: Session, password: str) -> None:
-        """Return if the (normalised) password is the account's; `WrongPassword` if not."""
-        if not await self._hasher.verify(account.credential.password_hash, password, purpose=Purpose.PROOF):
-            now = self._clock.now()
-            self._changes.publish(PasswordRefused(user_id=account.user.id, at=now, session_id=session.id))
-            raise WrongPassword
+    async def prove(
+        self, account: Account, session: Session, password: str, *, client: Client | None
+    ) -> tuple[FailuresNoted, ...]:
+        """Return if the (normalised) password is the account's, with the wrong ones before it.
 
-    async def _open_session(self, found: Snapshot, address: EmailAddress, rehashed: str | None, client: Client) -> LoggedIn:
+        Raises `WrongPassword` if not, and `RateLimited` where wrong ones were too many.
+        """
+        client = client or Client()
+        try:
+            return await self._checks.check(
+                account, password, address=account.user.email.key, client=client, purpose=Purpose.PROOF
+            )
+        except WrongPassword:
+            now = self._clock.now()
+            event = PasswordRefused(user_id=account.user.id, at=now, client=client, session_id=session.id)
+            self._changes.publish(event)
+            raise
+
+    async def _open_session(
+        self,
+        found: Snapshot,
+        address: EmailAddress,
+        rehashed: str | None,
+        client: Client,
+        failures: tuple[FailuresNoted, ...],
+    ) -> LoggedIn:
         credential = found.account.credential
         now = self._clock.now()
         token = self._new_token(found.account.user.id)
@@ -143,9 +180,13 @@ class Authentication:
             authenticated_at=now,
             client=client,
         )
+        is_new_device = False
 
         def decide(account: Account) -> Transition:
+            nonlocal is_new_device
+            is_new_device = not account.knows_device(client)
             opened = account.open_session(session, email=address, epoch=credential.epoch, now=now, rules=self._session_rules)
+            opened = Transition(account=opened.account, events=(*failures, *opened.events))
             # Only over the very hash that was verified: another log-in may have rehashed it meanwhile.
             if rehashed is None or account.credential.password_hash != credential.password_hash:
                 return opened
@@ -153,9 +194,13 @@ class Authentication:
             return Transition(account=again.account, events=(*opened.events, *again.events))
 
         try:
-            account = await self._changes.apply(found.account.user.id, decide, first=found)
+            account = await self._changes.apply(found.account.user.id, decide, client=client, first=found)
         except InvalidToken:  # deleted meanwhile: to somebody who logs in, that is an unknown address
             raise InvalidCredentials from None
+        if is_new_device and client != Client():
+            await self._letters.notify(
+                account, NewDevice(to=account.user.email, name=account.user.name.value, at=now, client=client)
+            )
         return LoggedIn(token=token, user=account.user, session=session)
 
     async def _rehash(self, password_hash: str, password: str, began: datetime) -> str | None:

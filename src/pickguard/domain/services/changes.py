@@ -1,14 +1,15 @@
 """How a use case changes an account: load, decide, save, and once more where another write came first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 import attrs
 
 from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.errors import AddressTaken, Conflict, Contended, InvalidToken
-from pickguard.domain.model.events import Event
+from pickguard.domain.model.events import Event, FailuresNoted
 from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.sessions import Client
 from pickguard.ports.accounts import OPERATION_ID_BYTES, AccountRepository, Snapshot
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.secrets import SecretSource
@@ -35,24 +36,33 @@ class AccountChanges:
         """Return an id for one write."""
         return self._secrets.random_bytes(OPERATION_ID_BYTES)
 
-    def publish(self, *events: Event) -> None:
-        """Tell what happened."""
-        for event in events:
+    def publish(self, *events: Event, client: Client | None = None) -> None:
+        """Tell what happened, and from where it was caused."""
+        for event in _caused_by(client, events):
             self._events.publish(event)
+
+    async def add(self, account: Account, events: Sequence[Event], *, client: Client | None = None) -> Account:
+        """Store a new account with what happened to it, and return it. Raises what the repository raises."""
+        told = _caused_by(client, events)
+        account = account.with_activity(told)
+        await self._accounts.add(account, operation=self.new_operation())
+        self.publish(*told)
+        return account
 
     async def apply(
         self,
         user_id: UserId,
         decide: Callable[[Account], Transition],
         *,
+        client: Client | None = None,
         first: Snapshot | None = None,
         attempts: int = ATTEMPTS,
     ) -> Account:
-        """Change an account as decided and return it as it is then.
+        """Change an account as decided and return it as it is then. What happened is stored with it, in the same write.
 
-        `first` is a snapshot at hand, to be tried before the account is loaded anew. Raises what `decide` raises,
-        `InvalidToken` where the account is gone, `Contended` when every attempt met another write, and what the
-        repository raises.
+        `client` is where the change was asked for. `first` is a snapshot at hand, to be tried before the account is loaded
+        anew. Raises what `decide` raises, `InvalidToken` where the account is gone, `Contended` when every attempt met
+        another write, and what the repository raises.
         """
         snapshot = first
         for attempt in range(attempts):
@@ -61,11 +71,13 @@ class AccountChanges:
                 if snapshot is None:
                     raise InvalidToken
                 transition = decide(snapshot.account)
+                events = _caused_by(client, transition.events)
+                account = transition.account.with_activity(events) if events else transition.account
                 try:
-                    if transition.account == snapshot.account:  # perhaps because this was sent, and not acknowledged, before
+                    if account == snapshot.account:  # perhaps because this was sent, and not acknowledged, before
                         await self._accounts.confirm(snapshot)
                     else:
-                        await self._accounts.save(snapshot, transition.account, operation=self.new_operation())
+                        await self._accounts.save(snapshot, account, operation=self.new_operation())
                 except Conflict:
                     snapshot = None
                     continue
@@ -80,11 +92,11 @@ class AccountChanges:
                         raise InvalidToken from None
                     snapshot = present
                     continue
-            self.publish(*transition.events)
-            return transition.account
+            self.publish(*events)
+            return account
         raise Contended("this account is being changed by too many requests at once")
 
-    async def remove(self, user_id: UserId, decide: Callable[[Account], Event]) -> None:
+    async def remove(self, user_id: UserId, decide: Callable[[Account], Event], *, client: Client | None = None) -> None:
         """Remove an account, if `decide`, which may raise, lets it. The same errors as `apply`."""
         for attempt in range(ATTEMPTS):
             async with self._turn(user_id, attempt):
@@ -96,10 +108,17 @@ class AccountChanges:
                     await self._accounts.remove(snapshot, operation=self.new_operation())
                 except Conflict:
                     continue
-            self.publish(event)
+            self.publish(event, client=client)
             return
         raise Contended("this account is being changed by too many requests at once")
 
     def _turn(self, user_id: UserId, attempt: int) -> AbstractAsyncContextManager[None]:
         """Let those who met a conflict try again one after the other, or else they would only meet each other again."""
         return self._turns.of(user_id) if attempt else nullcontext()
+
+
+def _caused_by(client: Client | None, events: Sequence[Event]) -> tuple[Event, ...]:
+    """Return the events with where they were caused; those that were caused by somebody else before keep that."""
+    if client is None:
+        return tuple(events)
+    return tuple(each if isinstance(each, FailuresNoted) else attrs.evolve(each, client=client) for each in events)

@@ -50,12 +50,7 @@ class FieldExaminer:
         self, user: User, *, name: str | None, email: str | None, password: str | None, current_password: str | None
     ) -> Examined:
         """Examine what a change of the user brings: another address or password needs the current one as proof."""
-        examined = self._examine(
-            name=name,
-            email=email,
-            password=password,
-            context=[user.name.value, user.email.value, user.email.key, user.email.local_part],
-        )
+        examined = self._examine(name=name, email=email, password=password, context=_words_of(user))
         faults = list(examined.faults)
         if current_password is None:
             if email is not None or password is not None:
@@ -65,6 +60,10 @@ class FieldExaminer:
             faults += self.proof_faults(current_password, field="current_password")
             current_password = normalise_password(current_password)
         return attrs.evolve(examined, current_password=current_password, faults=tuple(faults))
+
+    def new_password(self, user: User, password: str) -> Examined:
+        """Examine a new password of a user."""
+        return self._examine(name=None, email=None, password=password, context=_words_of(user))
 
     def log_in_faults(self, *, email: str | None, password: str | None) -> tuple[Fault, ...]:
         """Return what is wrong with a log-in before it is tried: the upper lengths only, which bound its cost."""
@@ -106,3 +105,8 @@ class FieldExaminer:
             )
             password = normalise_password(password)
         return Examined(name=parsed_name, email=parsed_email, password=password, current_password=None, faults=tuple(faults))
+
+
+def _words_of(user: User) -> list[str]:
+    """Return what somebody who knows a user would try first."""
+    return [user.name.value, user.email.value, user.email.key, user.email.local_part]

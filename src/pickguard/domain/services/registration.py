@@ -1,27 +1,46 @@
 """Making an account."""
 
+import contextlib
+import enum
+from datetime import timedelta
+from typing import Final
+
 import attrs
 
-from pickguard.domain.model.accounts import register
+from pickguard.domain.model.accounts import Account, register
+from pickguard.domain.model.challenges import ChallengeKind, MailedToken
 from pickguard.domain.model.errors import (
     AddressTaken,
     Conflict,
     Contended,
     IdempotencyKeyReused,
     OutcomeUnknown,
+    RateLimited,
+    RegistrationClosed,
     StoreUnavailable,
+    Unavailable,
 )
-from pickguard.domain.model.events import UserDeleted
+from pickguard.domain.model.events import LimitReached, UserDeleted
 from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered, key_digest, what_was_asked
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, UserId, uuid7
+from pickguard.domain.model.limits import Limit, source_of
+from pickguard.domain.model.mail import AlreadyRegistered, VerifyAddress
+from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.changes import ATTEMPTS, AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.letters import Letters
+from pickguard.domain.services.recovery import mail_reset_token
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
+from pickguard.ports.deferred import Deferred, Pace
 from pickguard.ports.hashing import PasswordHasher, Purpose
+from pickguard.ports.limits import RateLimiter
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
+
+PACE: Final = timedelta(milliseconds=250)
+"""A private registration takes a whole number of these. The work takes a tenth of one, unless much is going on."""
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +48,27 @@ class _Asked:
     name: PersonName
     email: EmailAddress
     password: str = attrs.field(repr=False)
+    client: Client
+
+
+@attrs.frozen(kw_only=True)
+class _Made:
+    """An account that was made, and the token to be mailed to its address, if there is mail."""
+
+    account: Account
+    token: MailedToken | None
+
+
+class RegistrationMode(enum.Enum):
+    """Who can make an account, and what they are told."""
+
+    OPEN = "open"
+    """Anybody, and who asks for an address that has an account is told so."""
+    PRIVATE = "private"
+    """Anybody, and nobody is told which addresses have an account (ASVS 5.0 6.3.8): that is told by mail, to its owner. Nobody
+    can log in before the address is verified."""
+    CLOSED = "closed"
+    """Nobody."""
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -38,16 +78,24 @@ class Registration:
     _accounts: AccountRepository
     _receipts: Receipts
     _changes: AccountChanges
+    _limiter: RateLimiter
+    _letters: Letters
+    _deferred: Deferred
+    _pace: Pace
     _hasher: PasswordHasher
     _clock: Clock
     _secrets: SecretSource
     _fields: FieldExaminer
+    mode: RegistrationMode = RegistrationMode.OPEN
 
-    async def register(self, *, name: str, email: str, password: str, idempotency_key: str | None = None) -> User:
-        """Make an account and return its user.
+    async def register(
+        self, *, name: str, email: str, password: str, idempotency_key: str | None = None, client: Client | None = None
+    ) -> User:
+        """Make an account and return its user. Where there is mail, the address is sent a token that verifies it.
 
-        Raises `InvalidFields` with all faults, `AddressTaken`, and `Unavailable` in its kinds. However many register one
-        address at once, in whatever spelling and on however many processes, one of them succeeds.
+        Raises `InvalidFields` with all faults, `AddressTaken`, `RateLimited`, `Unavailable` in its kinds, and
+        `RegistrationClosed` unless registration is open. However many register one address at once, in whatever spelling and
+        on however many processes, one of them succeeds.
 
         A request with an idempotency key may be repeated for 24 hours, after any error too, and with the same arguments: once
         it has been answered, with a user or `AddressTaken`, every repeat gets that answer again, whatever has become of the
@@ -55,33 +103,96 @@ class Registration:
         its address, makes room for a second one.) Raises `IdempotencyKeyReused` where the arguments differ. The key is any
         text; it should be as hard to guess as a UUID, since all callers share one space of keys.
         """
+        self._confirm_mode(RegistrationMode.OPEN)
+        return await self._register(name, email, password, idempotency_key, client or Client())
+
+    async def register_privately(
+        self, *, name: str, email: str, password: str, idempotency_key: str | None = None, client: Client | None = None
+    ) -> None:
+        """Make an account unless the address has one, and tell only the owner of the address, by mail, which of the two it was.
+
+        Whoever owns the address and has an account already gets a token with which to reset the password. Raises the same
+        errors as `register` but `AddressTaken`, and `RegistrationClosed` unless registration is private. It takes a whole
+        number of `PACE`, so that the time tells nothing either.
+        """
+        self._confirm_mode(RegistrationMode.PRIVATE)
+        client, began = client or Client(), self._clock.now()
+        try:
+            await self._register(name, email, password, idempotency_key, client)
+        except AddressTaken:
+            with contextlib.suppress(Unavailable):  # which would tell that there is an owner to be told
+                self._deferred.submit(
+                    lambda: self._tell_owner(EmailAddress.parse(email), client), what="telling of a registration that was tried"
+                )
+        await self._pace.wait(PACE - (self._clock.now() - began) % PACE)
+
+    def _confirm_mode(self, mode: RegistrationMode) -> None:
+        if self.mode is not mode:
+            raise RegistrationClosed
+
+    async def _register(self, name: str, email: str, password: str, idempotency_key: str | None, client: Client) -> User:
         examined = self._fields.new_account(name=name, email=email, password=password)
         examined.raise_faults()
         assert examined.name is not None  # noqa: S101 (no fault means that each given field was parsed)
         assert examined.email is not None  # noqa: S101
         assert examined.password is not None  # noqa: S101
-        asked = _Asked(name=examined.name, email=examined.email, password=examined.password)
+        asked = _Asked(name=examined.name, email=examined.email, password=examined.password, client=client)
         if idempotency_key is None:
             return await self._make(asked)
         return await self._make_once(asked, key_digest(idempotency_key), what_was_asked(idempotency_key, name, email, password))
 
     async def _make(self, asked: _Asked) -> User:
+        await self._count(asked.client)
         # Hash first, claim the address then: a claim without its account makes others wait, so it must be short.
-        return await self._add(asked, await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION))
+        made = await self._add(asked, await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION))
+        await self._welcome(made)
+        return made.account.user
 
-    async def _add(self, asked: _Asked, password_hash: str, *, made_by: KeyDigest | None = None) -> User:
+    async def _count(self, client: Client) -> None:
+        """Count a registration, whatever comes of it: one that is refused tells that the address has an account."""
+        source, now = source_of(client.ip), self._clock.now()
+        if source is None:
+            return
+        try:
+            await self._limiter.count(Limit.REGISTRATIONS, source, now)
+        except RateLimited as error:
+            self._changes.publish(LimitReached(user_id=None, at=now, client=client, limit=error.limit))
+            raise
+
+    async def _add(self, asked: _Asked, password_hash: str, *, made_by: KeyDigest | None = None) -> _Made:
         now = self._clock.now()
+        user_id = UserId(uuid7(now, self._secrets.random_bytes(UUID7_RANDOM_BYTES)))
         transition = register(
-            user_id=UserId(uuid7(now, self._secrets.random_bytes(UUID7_RANDOM_BYTES))),
-            name=asked.name,
-            email=asked.email,
-            password_hash=password_hash,
-            now=now,
-            made_by=made_by,
+            user_id=user_id, name=asked.name, email=asked.email, password_hash=password_hash, now=now, made_by=made_by
         )
-        await self._accounts.add(transition.account, operation=self._changes.new_operation())
-        self._changes.publish(*transition.events)
-        return transition.account.user
+        account, token = transition.account, None
+        if self._letters.enabled:
+            token = self._letters.new_token(user_id)
+            account = account.challenge(ChallengeKind.VERIFY_ADDRESS, token, now, self._letters.rules)
+        return _Made(account=await self._changes.add(account, transition.events, client=asked.client), token=token)
+
+    async def _welcome(self, made: _Made) -> None:
+        """Send the token that verifies the address. The account is there already, so nothing may fail for want of that."""
+        user = made.account.user
+        if made.token is None:
+            return
+        try:
+            admitted = await self._letters.admit(user.email.key)
+        except Unavailable:
+            return
+        if admitted:
+            expires_at = user.created_at + self._letters.rules.verification
+            mail = VerifyAddress(to=user.email, name=user.name.value, token=made.token.reveal(), expires_at=expires_at)
+            self._letters.post(mail)
+
+    async def _tell_owner(self, address: EmailAddress, client: Client) -> None:
+        """Tell the owner of an address that somebody tried to register it, with a token for the case that it was they."""
+        found = await self._accounts.find(address)
+        if found is None or found.account.user.disabled or not await self._letters.admit(address.key):
+            return
+        await mail_reset_token(
+            self._changes, self._letters, found, now=self._clock.now(), kind=AlreadyRegistered, client=client
+        )
 
     async def _make_once(self, asked: _Asked, request: KeyDigest, text: str) -> User:
         """Make an account unless this request has, and remember the answer before it is given.
@@ -93,6 +204,7 @@ class Registration:
         receipt = await self._receipt(request, text)
         answer = receipt.answer
         if answer is None:
+            await self._count(asked.client)
             spent = self._clock.now() - began
             password_hash = await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION, spent=spent)
             # Another try may have ended meanwhile, and its account have been deleted already.
@@ -126,14 +238,17 @@ class Registration:
     async def _answer(self, asked: _Asked, request: KeyDigest, receipt: Receipt, password_hash: str) -> Answer:
         """Make the account, or find that this request or another has, and return the answer that stands in the receipt then."""
         try:
-            user = await self._add(asked, password_hash, made_by=request)
+            made = await self._add(asked, password_hash, made_by=request)
         except AddressTaken:
             return await self._answer_taken(asked, request, receipt)
+        user = made.account.user
         answer = Registered(user_id=user.id, at=user.created_at)
         stands = await self._close(request, receipt, answer)
         if stands != answer:
             # Another try was quicker, and its account was deleted before this one asked for the address. That was the answer.
             await self._changes.remove(user.id, lambda account: UserDeleted(user_id=account.user.id, at=self._clock.now()))
+        else:
+            await self._welcome(made)
         return stands
 
     async def _answer_taken(self, asked: _Asked, request: KeyDigest, receipt: Receipt) -> Answer:

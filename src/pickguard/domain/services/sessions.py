@@ -8,7 +8,7 @@ from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.events import SessionEnd
 from pickguard.domain.model.identifiers import SessionId
-from pickguard.domain.model.sessions import Session, SessionRules, Token
+from pickguard.domain.model.sessions import Client, Session, SessionRules, Token
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
@@ -41,37 +41,40 @@ class Sessions:
         current = snapshot.account.session(parsed.digest, now, self._session_rules)
         return SessionList(sessions=snapshot.account.live_sessions(now, self._session_rules), current=current.id)
 
-    async def end(self, token: str, session_id: SessionId) -> None:
+    async def end(self, token: str, session_id: SessionId, *, client: Client | None = None) -> None:
         """End one of the user's sessions; `SessionNotFound` where the user has no live one of that id."""
         await self._end(
             token,
+            client,
             lambda account, _: account.end_session(
                 session_id, self._clock.now(), self._session_rules, reason=SessionEnd.REVOKED
             ),
         )
 
-    async def log_out(self, token: str) -> None:
+    async def log_out(self, token: str, *, client: Client | None = None) -> None:
         """End the session that the token opens."""
         await self._end(
             token,
+            client,
             lambda account, current: account.end_session(
                 current.id, self._clock.now(), self._session_rules, reason=SessionEnd.LOGGED_OUT
             ),
         )
 
-    async def end_all(self, token: str, *, keep_current: bool = False) -> None:
+    async def end_all(self, token: str, *, keep_current: bool = False, client: Client | None = None) -> None:
         """End every session of the user, or every one but that of the token."""
         await self._end(
             token,
+            client,
             lambda account, current: account.end_sessions(
                 self._clock.now(), keep=current.digest if keep_current else None, reason=SessionEnd.REVOKED
             ),
         )
 
-    async def _end(self, token: str, change: Callable[[Account, Session], Transition]) -> None:
+    async def _end(self, token: str, client: Client | None, change: Callable[[Account, Session], Transition]) -> None:
         parsed = Token.parse(token)
 
         def decide(account: Account) -> Transition:
             return change(account, account.session(parsed.digest, self._clock.now(), self._session_rules))
 
-        await self._changes.apply(parsed.user_id, decide)
+        await self._changes.apply(parsed.user_id, decide, client=client)

@@ -27,7 +27,8 @@ from pickguard.entrypoints.http.problems import (
 )
 from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, refuse_ambiguity
-from pickguard.entrypoints.http.routes import ROUTES
+from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
+from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import Settings
 
 logger = logging.getLogger("pickguard.http")
@@ -61,7 +62,7 @@ def create_app(
 
     app.cleanup_ctx.append(open_and_close)
     app.on_response_prepare.append(_add_headers)
-    for method, path, handler in ROUTES:
+    for method, path, handler in (*ROUTES, *(MAIL_ROUTES if settings.mail else ())):
         if method == hdrs.METH_GET:
             app.router.add_get(path, handler, expect_handler=_expect)
         else:
@@ -83,6 +84,7 @@ async def _answer_in_form(request: web.Request, handler: Handler) -> web.StreamR
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     limit = asyncio.timeout(request.app[SETTINGS].request_timeout.total_seconds())
     request[DEADLINE] = limit
+    CURRENT_REQUEST.set(request_id(request))  # for as long as the request's own task lives, or until its next one
     try:
         async with limit:
             refuse_ambiguity(request)

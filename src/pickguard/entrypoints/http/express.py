@@ -58,7 +58,7 @@ class Express:
         settings = app[SETTINGS]
         self._app = app
         self._services = app[SERVICES]
-        self._shown = _Shown()
+        self._shown = _Shown(with_pending=self._services.has_mail)
         self._limit = settings.request_timeout.total_seconds()
         self._is_on = not settings.access_log  # whose lines are written where the ordinary way ends
 
@@ -100,7 +100,8 @@ class Express:
 class _Shown:
     """Users as they are shown, as long as the store goes on to answer with the same objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_pending: bool) -> None:
+        self._with_pending = with_pending
         self._shown: dict[int, tuple[User, bytes, str]] = {}
 
     def of(self, user: User) -> tuple[bytes, str]:
@@ -108,7 +109,7 @@ class _Shown:
         found = self._shown.get(id(user))
         if found is not None and found[0] is user:
             return found[1], found[2]
-        body = render_user(user)
+        body = render_user(user, with_pending=self._with_pending)
         headers = f"{hdrs.CONTENT_LENGTH}: {len(body)}\r\n{hdrs.ETAG}: {entity_tag(body)}\r\n"
         if len(self._shown) >= REMEMBERED:
             self._shown.clear()

@@ -107,6 +107,12 @@ TYPES = _types(
         ),
     ),
     ProblemType(
+        slug="registration-closed",
+        status=403,
+        title="Nobody can register here",
+        explanation="Accounts are made by the operators of this service.",
+    ),
+    ProblemType(
         slug="not-found",
         status=404,
         title="There is no such resource",
@@ -129,6 +135,15 @@ TYPES = _types(
         status=409,
         title="The e-mail address has an account already",
         explanation="One address has at most one account; spelling in upper or lower case makes no difference.",
+    ),
+    ProblemType(
+        slug="token-spent",
+        status=410,
+        title="The token from the mail is of no use any more",
+        explanation=(
+            "It was used, has expired, was replaced by a newer one or by a new password, or was never sent; which of these is "
+            "not said. Ask for a new mail."
+        ),
     ),
     ProblemType(
         slug="precondition-failed",
@@ -262,6 +277,9 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
         f"The password must have been proved within the last {math.ceil(error.max_age.total_seconds() / 60)} minutes.",
     ),
     errors.SessionNotFound: _plain("not-found", "You have no session with this id."),
+    errors.AccountNotFound: _plain("not-found", "There is no account of this id."),
+    errors.RegistrationClosed: _plain("registration-closed", "Nobody can make an account for themselves here."),
+    errors.TokenSpent: _plain("token-spent", "This token is of no use any more. Ask for a new mail."),
     errors.PreconditionFailed: _plain("precondition-failed", "The resource is not in the state that the request names."),
     errors.IdempotencyKeyReused: lambda _: problem(
         "idempotency-key-reused",

@@ -6,9 +6,12 @@ from uuid import UUID
 
 from aiohttp import hdrs, web
 
-from pickguard.domain.model.errors import Fault, PreconditionFailed, SessionNotFound
+from pickguard.domain.model.errors import Fault, PreconditionFailed, RegistrationClosed, SessionNotFound
 from pickguard.domain.model.identifiers import SessionId
 from pickguard.domain.model.users import User
+from pickguard.domain.services.recovery import Recovery
+from pickguard.domain.services.registration import RegistrationMode
+from pickguard.domain.services.verification import Verification
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import ProblemError
 from pickguard.entrypoints.http.requests import (
@@ -24,8 +27,12 @@ from pickguard.entrypoints.http.requests import (
 from pickguard.entrypoints.http.schemas import (
     ChangeBody,
     LogInBody,
+    MailedTokenBody,
     ReauthenticationBody,
     RegistrationBody,
+    ResetBody,
+    ResetRequestBody,
+    render_activity,
     render_log_in,
     render_session,
     render_sessions,
@@ -40,6 +47,8 @@ JSON_TYPE = "application/json"
 async def register(request: web.Request) -> web.Response:
     """``POST /v1/users``."""
     services = request.app[SERVICES]
+    if services.registration.mode is RegistrationMode.CLOSED:
+        raise RegistrationClosed
     key = idempotency_key(request)
 
     def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
@@ -48,8 +57,12 @@ async def register(request: web.Request) -> web.Response:
         ).faults
 
     body = structure(await read_json(request), RegistrationBody, examine)
-    user = await services.registration.register(name=body.name, email=body.email, password=body.password, idempotency_key=key)
-    return _json(render_user(user), status=201, headers={hdrs.LOCATION: ME})
+    asked = {"name": body.name, "email": body.email, "password": body.password}
+    if services.registration.mode is RegistrationMode.PRIVATE:
+        await services.registration.register_privately(**asked, idempotency_key=key, client=client_of(request))
+        return web.Response(status=202)
+    user = await services.registration.register(**asked, idempotency_key=key, client=client_of(request))
+    return _json(render_user(user, with_pending=services.has_mail), status=201, headers={hdrs.LOCATION: ME})
 
 
 async def log_in(request: web.Request) -> web.Response:
@@ -61,7 +74,7 @@ async def log_in(request: web.Request) -> web.Response:
 
     body = structure(await read_json(request), LogInBody, examine)
     logged_in = await services.authentication.log_in(email=body.email, password=body.password, client=client_of(request))
-    return _json(render_log_in(logged_in, services.session_rules), status=201)
+    return _json(render_log_in(logged_in, services.session_rules, with_pending=services.has_mail), status=201)
 
 
 async def show_me(request: web.Request) -> web.Response:
@@ -96,14 +109,22 @@ async def change_me(request: web.Request) -> web.Response:
         password=body.password,
         current_password=body.current_password,
         precondition=_precondition(request),
+        client=client_of(request),
     )
     return _user_response(request, user)
 
 
 async def delete_me(request: web.Request) -> web.Response:
     """``DELETE /v1/users/me``."""
-    await request.app[SERVICES].profiles.delete(bearer_token(request), precondition=_precondition(request))
+    await request.app[SERVICES].profiles.delete(
+        bearer_token(request), precondition=_precondition(request), client=client_of(request)
+    )
     return web.Response(status=204)
+
+
+async def show_activity(request: web.Request) -> web.Response:
+    """``GET /v1/users/me/activity``."""
+    return _json(render_activity(await request.app[SERVICES].profiles.activity(bearer_token(request))))
 
 
 async def list_sessions(request: web.Request) -> web.Response:
@@ -130,13 +151,13 @@ async def reauthenticate(request: web.Request) -> web.Response:
         return services.fields.log_in_faults(email=None, password=sound.get("password"))
 
     body = structure(await read_json(request), ReauthenticationBody, examine)
-    logged_in = await services.authentication.reauthenticate(token, password=body.password)
-    return _json(render_log_in(logged_in, services.session_rules))
+    logged_in = await services.authentication.reauthenticate(token, password=body.password, client=client_of(request))
+    return _json(render_log_in(logged_in, services.session_rules, with_pending=services.has_mail))
 
 
 async def log_out(request: web.Request) -> web.Response:
     """``DELETE /v1/sessions/current``."""
-    await request.app[SERVICES].sessions.log_out(bearer_token(request))
+    await request.app[SERVICES].sessions.log_out(bearer_token(request), client=client_of(request))
     return web.Response(status=204)
 
 
@@ -148,7 +169,7 @@ async def end_session(request: web.Request) -> web.Response:
     if not UUID_TEXT.fullmatch(text):
         await services.authentication.authenticate(token)
         raise SessionNotFound
-    await services.sessions.end(token, SessionId(UUID(text)))
+    await services.sessions.end(token, SessionId(UUID(text)), client=client_of(request))
     return web.Response(status=204)
 
 
@@ -161,7 +182,46 @@ async def end_sessions(request: web.Request) -> web.Response:
     except ProblemError:
         await services.authentication.authenticate(token)  # who may not ask at all is told that first
         raise
-    await services.sessions.end_all(token, keep_current=keep_current)
+    await services.sessions.end_all(token, keep_current=keep_current, client=client_of(request))
+    return web.Response(status=204)
+
+
+async def send_verification(request: web.Request) -> web.Response:
+    """``POST /v1/email-verifications``."""
+    await _verification(request).send(bearer_token(request), client=client_of(request))
+    return web.Response(status=202)
+
+
+async def confirm_verification(request: web.Request) -> web.Response:
+    """``POST /v1/email-verifications/confirm``."""
+    body = structure(await read_json(request), MailedTokenBody, _nothing_more)
+    await _verification(request).confirm(body.token, client=client_of(request))
+    return web.Response(status=204)
+
+
+async def decline_verification(request: web.Request) -> web.Response:
+    """``POST /v1/email-verifications/decline``."""
+    body = structure(await read_json(request), MailedTokenBody, _nothing_more)
+    await _verification(request).decline(body.token, client=client_of(request))
+    return web.Response(status=204)
+
+
+async def request_reset(request: web.Request) -> web.Response:
+    """``POST /v1/password-resets``."""
+    body = structure(await read_json(request), ResetRequestBody, _nothing_more)
+    await _recovery(request).request(email=body.email, client=client_of(request))
+    return web.Response(status=202)
+
+
+async def confirm_reset(request: web.Request) -> web.Response:
+    """``POST /v1/password-resets/confirm``."""
+    services = request.app[SERVICES]
+
+    def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
+        return services.fields.new_account(name=None, email=None, password=sound.get("password")).faults
+
+    body = structure(await read_json(request), ResetBody, examine)
+    await _recovery(request).reset(body.token, password=body.password, client=client_of(request))
     return web.Response(status=204)
 
 
@@ -181,6 +241,7 @@ ROUTES = (
     (hdrs.METH_GET, ME, show_me),
     (hdrs.METH_PATCH, ME, change_me),
     (hdrs.METH_DELETE, ME, delete_me),
+    (hdrs.METH_GET, f"{ME}/activity", show_activity),
     (hdrs.METH_POST, "/v1/sessions", log_in),
     (hdrs.METH_GET, "/v1/sessions", list_sessions),
     (hdrs.METH_DELETE, "/v1/sessions", end_sessions),
@@ -191,6 +252,34 @@ ROUTES = (
     (hdrs.METH_GET, "/livez", livez),
     (hdrs.METH_GET, "/readyz", readyz),
 )
+
+MAIL_ROUTES = (
+    (hdrs.METH_POST, "/v1/email-verifications", send_verification),
+    (hdrs.METH_POST, "/v1/email-verifications/confirm", confirm_verification),
+    (hdrs.METH_POST, "/v1/email-verifications/decline", decline_verification),
+    (hdrs.METH_POST, "/v1/password-resets", request_reset),
+    (hdrs.METH_POST, "/v1/password-resets/confirm", confirm_reset),
+)
+"""What there is only where there is mail."""
+
+
+def _verification(request: web.Request) -> Verification:
+    found = request.app[SERVICES].verification
+    if found is None:
+        raise web.HTTPNotFound
+    return found
+
+
+def _recovery(request: web.Request) -> Recovery:
+    found = request.app[SERVICES].recovery
+    if found is None:
+        raise web.HTTPNotFound
+    return found
+
+
+def _nothing_more(_: Mapping[str, str]) -> tuple[Fault, ...]:
+    """Examine no member further than its type."""
+    return ()
 
 
 def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -207,7 +296,7 @@ def _tag(body: bytes) -> str:
 
 
 def _user_response(request: web.Request, user: User) -> web.Response:
-    body = render_user(user)
+    body = render_user(user, with_pending=request.app[SERVICES].has_mail)
     tag = _tag(body)
     headers = {"ETag": f'"{tag}"'}
     if request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
@@ -224,9 +313,10 @@ def _precondition(request: web.Request) -> Callable[[User], bool] | None:
     must_match, must_not_match = Condition.of(request, hdrs.IF_MATCH), Condition.of(request, hdrs.IF_NONE_MATCH)
     if must_match is None and must_not_match is None:
         return None
+    with_pending = request.app[SERVICES].has_mail
 
     def holds(user: User) -> bool:
-        tag = _tag(render_user(user))
+        tag = _tag(render_user(user, with_pending=with_pending))
         if must_match is not None and not must_match.matches(tag, weakly=False):
             return False
         return must_not_match is None or not must_not_match.matches(tag, weakly=True)

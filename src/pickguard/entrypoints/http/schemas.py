@@ -1,6 +1,6 @@
 """The bodies of requests as attrs classes, and the objects of answers as JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ import cattrs
 import orjson
 from cattrs.errors import AttributeValidationNote, ClassValidationError, ForbiddenExtraKeysError
 
+from pickguard.domain.model.activity import Activity
 from pickguard.domain.model.errors import Fault, InvalidFields
 from pickguard.domain.model.identifiers import SessionId
 from pickguard.domain.model.sessions import Session, SessionRules
@@ -51,6 +52,28 @@ class ChangeBody:
     email: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     current_password: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class MailedTokenBody:
+    """``POST /v1/email-verifications/confirm`` and ``/decline``."""
+
+    token: str = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class ResetRequestBody:
+    """``POST /v1/password-resets``."""
+
+    email: str
+
+
+@attrs.frozen(kw_only=True)
+class ResetBody:
+    """``POST /v1/password-resets/confirm``."""
+
+    token: str = attrs.field(repr=False)
+    password: str = attrs.field(repr=False)
 
 
 class _NotText(TypeError):
@@ -106,9 +129,30 @@ def _noted_fault(error: Exception, note: AttributeValidationNote) -> Fault:
     return Fault(field=note.name, code="wrong_type", detail="This member must be a string.")
 
 
-def render_user(user: User) -> bytes:
-    """Return a User as JSON. The same user has the same bytes, so they can be tagged."""
-    return orjson.dumps(_user(user))
+def render_user(user: User, *, with_pending: bool) -> bytes:
+    """Return a User as JSON, with the address that is pending where there is mail.
+
+    The same user has the same bytes, so they can be tagged.
+    """
+    return orjson.dumps(_user(user, with_pending=with_pending))
+
+
+def render_activity(activity: Sequence[Activity]) -> bytes:
+    """Return what happened to an account lately as JSON."""
+    return orjson.dumps(
+        {
+            "activity": [
+                {
+                    "event": each.kind.value,
+                    "at": _time(each.at),
+                    "ip": each.client.ip,
+                    "user_agent": each.client.user_agent,
+                    "count": each.count,
+                }
+                for each in activity
+            ]
+        }
+    )
 
 
 def render_session(session: Session, rules: SessionRules, *, current: SessionId) -> bytes:
@@ -121,7 +165,7 @@ def render_sessions(listed: SessionList, rules: SessionRules) -> bytes:
     return orjson.dumps({"sessions": [_session(session, rules, listed.current) for session in listed.sessions]})
 
 
-def render_log_in(logged_in: LoggedIn, rules: SessionRules) -> bytes:
+def render_log_in(logged_in: LoggedIn, rules: SessionRules, *, with_pending: bool) -> bytes:
     """Return the answer to a log-in as JSON, in the terms of RFC 6749, section 5.1."""
     session = logged_in.session
     return orjson.dumps(
@@ -130,13 +174,13 @@ def render_log_in(logged_in: LoggedIn, rules: SessionRules) -> bytes:
             "token_type": "Bearer",
             "expires_in": int((session.expires_at(rules) - session.last_used_at).total_seconds()),
             "session": _session(session, rules, session.id),
-            "user": _user(logged_in.user),
+            "user": _user(logged_in.user, with_pending=with_pending),
         }
     )
 
 
-def _user(user: User) -> dict[str, Any]:
-    return {
+def _user(user: User, *, with_pending: bool) -> dict[str, Any]:
+    shown = {
         "id": str(user.id),
         "name": user.name.value,
         "email": user.email.value,
@@ -144,6 +188,9 @@ def _user(user: User) -> dict[str, Any]:
         "created_at": _time(user.created_at),
         "updated_at": _time(user.updated_at),
     }
+    if with_pending:
+        shown["pending_email"] = None if user.pending_email is None else user.pending_email.value
+    return shown
 
 
 def _session(session: Session, rules: SessionRules, current: SessionId) -> dict[str, Any]:

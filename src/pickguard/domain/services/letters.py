@@ -1,0 +1,68 @@
+"""What use cases say by mail, and how much of it."""
+
+import attrs
+
+from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.challenges import ChallengeRules, MailedToken
+from pickguard.domain.model.errors import RateLimited, Unavailable
+from pickguard.domain.model.events import LimitReached
+from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.limits import Limit
+from pickguard.domain.model.mail import Mail, Notice
+from pickguard.domain.model.tokens import SECRET_BYTES
+from pickguard.ports.clock import Clock
+from pickguard.ports.events import EventPublisher
+from pickguard.ports.limits import RateLimiter
+from pickguard.ports.mail import Mailer
+from pickguard.ports.secrets import SecretSource
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Letters:
+    """Posts mails where a mailer is configured, and sees to it that nobody can be flooded with them.
+
+    Mails that anybody can cause are counted for each recipient (`Limit.MAILS`, ASVS 5.0 2.4.1): those with tokens always,
+    notices only while the address has not been verified. Whoever has verified an address is told of everything.
+    """
+
+    _mailer: Mailer | None
+    _limiter: RateLimiter
+    _events: EventPublisher
+    _clock: Clock
+    _secrets: SecretSource
+    rules: ChallengeRules
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is mail at all."""
+        return self._mailer is not None
+
+    def new_token(self, user_id: UserId) -> MailedToken:
+        """Return a token to be mailed."""
+        return MailedToken(user_id=user_id, secret=self._secrets.random_bytes(SECRET_BYTES))
+
+    async def admit(self, address_key: str) -> bool:
+        """Count one mail to an address, and tell whether it may be sent. May raise `StoreUnavailable`."""
+        now = self._clock.now()
+        try:
+            await self._limiter.count(Limit.MAILS, address_key, now)
+        except RateLimited:
+            self._events.publish(LimitReached(user_id=None, at=now, limit=Limit.MAILS))
+            return False
+        return True
+
+    def post(self, mail: Mail) -> None:
+        """Send a mail later, if there is a mailer."""
+        if self._mailer is not None:
+            self._mailer.post(mail)
+
+    async def notify(self, account: Account, notice: Notice) -> None:
+        """Tell a user what happened to their account. Never fails what has happened already."""
+        if self._mailer is None:
+            return
+        try:
+            admitted = account.user.email_verified or await self.admit(account.user.email.key)
+        except Unavailable:
+            return  # the address may be anybody's, so in doubt it is left alone
+        if admitted:
+            self._mailer.post(notice)

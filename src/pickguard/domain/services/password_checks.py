@@ -1,0 +1,67 @@
+"""Checking a password, within the limits on guesses."""
+
+import attrs
+
+from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.errors import RateLimited, WrongPassword
+from pickguard.domain.model.events import FailuresNoted, LimitReached
+from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.limits import Attempt, Failures, source_of
+from pickguard.domain.model.sessions import Client
+from pickguard.ports.clock import Clock
+from pickguard.ports.events import EventPublisher
+from pickguard.ports.hashing import PasswordHasher, Purpose
+from pickguard.ports.limits import RateLimiter
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class PasswordChecks:
+    """The one place where a password is compared with what is stored, so that no way to guess one goes around the limits."""
+
+    _hasher: PasswordHasher
+    _limiter: RateLimiter
+    _events: EventPublisher
+    _clock: Clock
+
+    async def check(
+        self,
+        account: Account | None,
+        password: str,
+        *,
+        address: str,
+        client: Client,
+        purpose: Purpose,
+        admitted: bool = True,
+    ) -> tuple[FailuresNoted, ...]:
+        """Return if the (normalised) password is the account's, with the wrong ones before it, to be told to its user.
+
+        Raises `WrongPassword`; also where the right one is of no use because the account is not `admitted`, and then it is
+        counted as wrong, so that the two cannot be told apart. Raises `RateLimited` where the limits on guesses are reached,
+        whether the password is right or not; the outcome is told only if it is within them also after it was verified (see
+        `RateLimiter`). Without an account (None) all takes as long as with one.
+        """
+        source = source_of(client.ip)
+        known = account is not None and account.knows_source(source)
+        attempt = Attempt(address=address, source=source, known=known)
+        user_id = account.user.id if account else None
+        try:
+            await self._limiter.check(attempt, self._clock.now())
+            password_hash = account.credential.password_hash if account else None
+            if await self._hasher.verify(password_hash, password, purpose=purpose) and admitted and user_id is not None:
+                return _noted(user_id, await self._limiter.succeed(attempt, self._clock.now()))
+            await self._limiter.fail(attempt, self._clock.now())
+        except RateLimited as error:
+            self._events.publish(LimitReached(user_id=user_id, at=self._clock.now(), client=client, limit=error.limit))
+            raise
+        raise WrongPassword
+
+    async def forgive(self, account: Account) -> tuple[FailuresNoted, ...]:
+        """Forget the wrong passwords for an account whose owner has shown who they are, and return them."""
+        return _noted(account.user.id, await self._limiter.forgive(account.user.email.key))
+
+
+def _noted(user_id: UserId, failures: Failures) -> tuple[FailuresNoted, ...]:
+    if failures.count == 0 or failures.last_at is None:
+        return ()
+    client = Client(ip=failures.last_source)
+    return (FailuresNoted(user_id=user_id, at=failures.last_at, client=client, count=failures.count),)

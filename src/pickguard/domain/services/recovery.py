@@ -1,0 +1,122 @@
+"""Getting back into an account without its password, through the mail of its address."""
+
+from datetime import datetime
+
+import attrs
+
+from pickguard.domain.model.accounts import Account, Transition
+from pickguard.domain.model.challenges import ChallengeKind, MailedToken
+from pickguard.domain.model.errors import InvalidFields, InvalidToken, TokenSpent
+from pickguard.domain.model.events import ResetRequested
+from pickguard.domain.model.mail import AlreadyRegistered, PasswordChanged, ResetPassword
+from pickguard.domain.model.sessions import Client
+from pickguard.domain.model.users import EmailAddress
+from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.letters import Letters
+from pickguard.domain.services.password_checks import PasswordChecks
+from pickguard.ports.accounts import AccountRepository, Snapshot
+from pickguard.ports.clock import Clock
+from pickguard.ports.deferred import Deferred
+from pickguard.ports.hashing import PasswordHasher, Purpose
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Recovery:
+    """Resets passwords."""
+
+    _accounts: AccountRepository
+    _changes: AccountChanges
+    _checks: PasswordChecks
+    _letters: Letters
+    _deferred: Deferred
+    _hasher: PasswordHasher
+    _clock: Clock
+    _fields: FieldExaminer
+
+    async def request(self, *, email: str, client: Client | None = None) -> None:
+        """Mail a token that resets the password, if the address has an account and not too many were mailed to it.
+
+        What is found is looked for after this has returned, so that neither the answer nor its time tells whether there is an
+        account. A newer token voids the older. Raises `Unavailable` in its kinds, also for whatever is no address.
+        """
+        try:
+            address = EmailAddress.parse(email)
+        except InvalidFields:
+            address = None
+        admitted = await self._letters.admit(address.key if address else email.strip().lower())
+        wanted = address if admitted else None
+        self._deferred.submit(lambda: self._mail_token(wanted, client or Client()), what="a reset that was asked for")
+
+    async def _mail_token(self, address: EmailAddress | None, client: Client) -> None:
+        found = None if address is None else await self._accounts.find(address)
+        if found is not None and not found.account.user.disabled:
+            await mail_reset_token(
+                self._changes, self._letters, found, now=self._clock.now(), kind=ResetPassword, client=client
+            )
+
+    async def reset(self, token: str, *, password: str, client: Client | None = None) -> None:
+        """Set a new password for whoever has the token that was mailed.
+
+        The address is verified by that. Every session, whatever else was mailed or pending, and a lock for too many wrong
+        passwords end with it. Raises `TokenSpent`; `InvalidFields` for a password that breaks the rules; `Unavailable` in its
+        kinds. Only a success spends the token: of many at once, one succeeds.
+        """
+        parsed = MailedToken.parse(token)
+        snapshot = await self._accounts.get(parsed.user_id)
+        if snapshot is None:
+            raise TokenSpent
+        before = snapshot.account
+        before.proved_by(parsed, self._clock.now(), ChallengeKind.RESET_PASSWORD)
+        wanted = self._fields.new_password(before.user, password)
+        wanted.raise_faults()
+        assert wanted.password is not None  # noqa: S101 (it was given)
+        password_hash = await self._hasher.hash(wanted.password, purpose=Purpose.PROOF)
+        # Before the password: whoever has the token owns the account, and a lock must not outlive the reset.
+        failures = await self._checks.forgive(before)
+
+        def decide(account: Account) -> Transition:
+            reset = account.reset_password(password_hash, parsed, self._clock.now())
+            return Transition(account=reset.account, events=(*failures, *reset.events))
+
+        try:
+            account = await self._changes.apply(parsed.user_id, decide, client=client, first=snapshot)
+        except InvalidToken:  # deleted meanwhile
+            raise TokenSpent from None
+        notice = PasswordChanged(
+            to=account.user.email,
+            name=account.user.name.value,
+            at=account.credential.changed_at,
+            client=client or Client(),
+            by_reset=True,
+        )
+        await self._letters.notify(account, notice)
+
+
+async def mail_reset_token(
+    changes: AccountChanges,
+    letters: Letters,
+    found: Snapshot,
+    *,
+    now: datetime,
+    kind: type[ResetPassword | AlreadyRegistered],
+    client: Client,
+) -> None:
+    """Give an account a new token that resets its password, and mail it. Nothing where the account has gone meanwhile."""
+    user_id = found.account.user.id
+    token = letters.new_token(user_id)
+
+    def decide(account: Account) -> Transition:
+        if account.user.disabled:
+            return Transition(account=account)
+        challenged = account.challenge(ChallengeKind.RESET_PASSWORD, token, now, letters.rules)
+        return Transition(account=challenged, events=(ResetRequested(user_id=user_id, at=now),))
+
+    try:
+        account = await changes.apply(user_id, decide, client=client, first=found)
+    except InvalidToken:
+        return
+    user = account.user
+    if user.email.key == found.account.user.email.key and not user.disabled:
+        expires_at = now + letters.rules.reset
+        letters.post(kind(to=user.email, name=user.name.value, token=token.reveal(), expires_at=expires_at))
