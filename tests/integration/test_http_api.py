@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
+from pickguard.adapters.memory_limits import MemoryRateLimiter
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import AddressUndecided, Contended, HashingOverloaded, OutcomeUnknown, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
@@ -23,8 +24,10 @@ from pickguard.entrypoints.bootstrap import build_services
 from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.hashing import Purpose
+from pickguard.ports.limits import RateLimiter
 from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import ME, HttpApiContract
+from tests.contracts.http_mail import HttpMailContract
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, cheap_hasher
 from tests.support.http import EMAIL, NAME, PATIENCE, SETTINGS, Api, serving, serving_services
 
@@ -39,6 +42,39 @@ class TestHttpApi(HttpApiContract):
     @pytest.fixture
     def receipts(self) -> Receipts:
         return MemoryReceipts()
+
+
+class TestHttpMail(HttpMailContract):
+    @pytest.fixture
+    def accounts(self) -> AccountRepository:
+        return MemoryAccounts()
+
+    @pytest.fixture
+    def receipts(self) -> Receipts:
+        return MemoryReceipts()
+
+    @pytest.fixture
+    def limiter(self) -> RateLimiter:
+        return MemoryRateLimiter()
+
+
+# Without mail
+
+
+@pytest.mark.parametrize("path", ["", "/confirm", "/decline"])
+async def test_without_mail_there_is_nothing_to_verify(api: Api, path: str) -> None:
+    token = await api.sign_up()
+    for answer in (
+        await api.call("POST", f"/v1/email-verifications{path}", {"token": "x"}, token=token),
+        await api.call("POST", f"/v1/email-verifications{path}", data=b"", headers={"Content-Type": "text/plain"}),
+    ):
+        assert answer.outcome == (404, "not-found")
+    assert "pending_email" not in await api.me(token)
+
+
+@pytest.mark.parametrize("path", ["", "/confirm"])
+async def test_without_mail_there_are_no_resets(api: Api, path: str) -> None:
+    assert (await api.call("POST", f"/v1/password-resets{path}", {"email": EMAIL})).outcome == (404, "not-found")
 
 
 # What the store and the hasher do to the answers
