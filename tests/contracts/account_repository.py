@@ -22,10 +22,11 @@ from pickguard import (
     build_services,
 )
 from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.challenges import ChallengeKind, ChallengeRules, MailedToken
 from pickguard.domain.model.errors import Conflict
 from pickguard.domain.model.sessions import Client
 from pickguard.ports.accounts import AccountRepository, Snapshot
-from tests.support.accounts import a_session, an_account, at_address, operation, renamed
+from tests.support.accounts import NOW, a_session, an_account, at_address, operation, renamed
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, cheap_hasher
 
 Result = TypeVar("Result")
@@ -75,6 +76,20 @@ class AccountRepositoryContract:
     """Tests of single calls, of races between them, and of the use cases on top."""
 
     # One call after the other
+
+    async def test_challenges_activity_and_what_is_pending_are_kept(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        token = MailedToken(user_id=before.account.user.id, secret=bytes(32))
+        rules, now, client = ChallengeRules(), NOW, Client(ip="2001:db8::1", user_agent="Mozilla/5.0 (test)")
+        wanted = before.account.request_address(EmailAddress.parse("ada@bücher.example"), now, token=token, rules=rules)
+        event = attrs.evolve(wanted.events[0], client=client)
+        after = wanted.account.challenge(ChallengeKind.RESET_PASSWORD, token, now, rules).with_activity([event])
+        await accounts.save(before, after, operation=operation())
+        kept = await stored(accounts, after)
+        assert kept.account == after
+        disabled = after.disable(now).account
+        await accounts.save(kept, disabled, operation=operation())
+        assert (await stored(accounts, after)).account == disabled
 
     async def test_what_was_added_is_returned_unchanged(self, accounts: AccountRepository) -> None:
         account = an_account("Ada.Lovelace+pg@Example.com", name="Ada 👩🏽\u200d💻 Lovelace", sessions=3)
