@@ -1,6 +1,7 @@
 """The service as a process: what outlives it, what dies with it, and how it ends."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -567,3 +568,38 @@ async def test_a_wrong_password_of_redis_is_said_in_one_line_without_it(tmp_path
 async def test_the_password_of_redis_is_never_shown(tmp_path: Path) -> None:
     errors = await refused(tmp_path, "--port", "0", "--no-tls", "--store", f"redis://user:{GOOD_PASSWORD[:7]}@127.0.0.1:1/0")
     assert GOOD_PASSWORD[:7] not in errors
+
+
+async def test_events_are_lines_of_json_that_name_the_request_and_no_secret(data_dir: Path) -> None:
+    canary = "this phrase is logged nowhere"
+    request_id = "019b7d1f-2a0e-4000-8000-00000000000a"
+    async with serving(data_dir, "--store", "memory:", "--no-tls", "--access-log") as service:
+        async with service.client() as api:
+            body = {"name": "Ada", "email": "ada@example.com", "password": canary}
+            assert (await api.call("POST", "/v1/users", body))[0] == 201
+            token = (await api.call("POST", "/v1/sessions", {"email": "ada@example.com", "password": canary}))[1][
+                "access_token"
+            ]
+            wrong = {"email": "ada@example.com", "password": f"not {canary}\n{{}}\x1b"}
+            headers = {"X-Request-ID": request_id, "User-Agent": f"agent {token}"}
+            async with api.session.post("/v1/sessions", json=wrong, headers=headers) as response:
+                assert response.status == 401
+            for path in (f"/v1/users/me?access_token={token}", f"/v1/sessions/{token}"):
+                await api.call("DELETE", path, token=token)
+        service.process.send_signal(signal.SIGTERM)
+        _, errors = await service.process.communicate()
+    lines = errors.decode().splitlines()
+    assert all(line.isprintable() for line in lines)
+    for secret in (canary, token, token[3:67]):
+        assert secret not in errors.decode()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [event["event"] for event in events] == ["UserRegistered", "SessionOpened", "LogInRefused", "UserDeleted"]
+    (refused,) = (event for event in events if event["event"] == "LogInRefused")
+    assert refused == {
+        "event": "LogInRefused",
+        "time": refused["time"],
+        "outcome": "failure",
+        "request_id": request_id,
+        "subject": events[0]["subject"],
+        "source": "127.0.0.1",
+    }

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pickguard.adapters.redis.claims import Claim
 from pickguard.adapters.redis.encoding import (
+    ACTIVITY,
+    CHALLENGES,
     CREDENTIAL,
     MADE_BY,
     OPERATIONS,
@@ -21,7 +23,7 @@ from pickguard.ports.accounts import OPERATION_ID_BYTES, REMEMBERED_OPERATIONS, 
 
 _CLAIM = "pg:email:"
 _ACCOUNT = "pg:{"
-_PASSING = ("pg:request:", "pg:probe:")
+_PASSING = ("pg:request:", "pg:probe:", "pg:tries:", "pg:limit:")
 _FOR_EVER = -1  # what PTTL answers for a key without an end; -2 for one that has just gone
 _DIGEST_BYTES = 32
 
@@ -79,7 +81,7 @@ class Scan:
         remembered, rest = divmod(len(operations), OPERATION_ID_BYTES)
         if rest or remembered != min(snapshot.version, REMEMBERED_OPERATIONS):
             self.faults.append(f"{user_id} remembers {remembered} operations at version {snapshot.version}")
-        for name in fields.keys() - {VERSION, OPERATIONS, USER, CREDENTIAL, MADE_BY}:
+        for name in fields.keys() - {VERSION, OPERATIONS, USER, CREDENTIAL, CHALLENGES, ACTIVITY, MADE_BY}:
             if not name.startswith(SESSION_PREFIX) or len(name) != len(SESSION_PREFIX) + _DIGEST_BYTES:
                 self.faults.append(f"{user_id} has a field that is none of its own")
         ids = [session.id for session in snapshot.account.sessions]

@@ -43,6 +43,8 @@ from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.commands import FAILURES, Commands, unavailable
 from pickguard.adapters.redis.durability import examine
 from pickguard.adapters.redis.encoding import (
+    ACTIVITY,
+    CHALLENGES,
     CREDENTIAL,
     MADE_BY,
     OPERATIONS,
@@ -466,4 +468,4 @@ def _read_account(fields: Any, user_id: UserId) -> tuple[str | None, int, str]:
 def _is_strange(name: bytes) -> bool:
     if name.startswith(SESSION_PREFIX):
         return len(name) != len(SESSION_PREFIX) + _DIGEST_BYTES
-    return name not in {VERSION, OPERATIONS, USER, CREDENTIAL, MADE_BY}
+    return name not in {VERSION, OPERATIONS, USER, CREDENTIAL, CHALLENGES, ACTIVITY, MADE_BY}
