@@ -10,6 +10,7 @@ from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
+from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.turns import LoopTurns
 from pickguard.domain.model.credentials import PasswordRules
@@ -27,6 +28,7 @@ from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
+from pickguard.ports.limits import RateLimiter
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
@@ -112,6 +114,7 @@ class Store:
 
     accounts: AccountRepository
     receipts: Receipts
+    limits: RateLimiter
 
 
 def load(settings: Settings) -> None:
@@ -125,6 +128,7 @@ def load(settings: Settings) -> None:
             import pickguard.adapters.redis.accounts  # noqa: PLC0415
             import pickguard.adapters.redis.connection  # noqa: PLC0415
             import pickguard.adapters.redis.durability  # noqa: PLC0415
+            import pickguard.adapters.redis.limits  # noqa: PLC0415
             import pickguard.adapters.redis.receipts  # noqa: F401, PLC0415
 
 
@@ -136,13 +140,16 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
             "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
         )
     location = settings.store_location()
+    rules = settings.limit_rules if settings.rate_limits == "on" else None
     if location is None:
-        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts())
+        limits = Unlimited() if rules is None else MemoryRateLimiter(rules)
+        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts(), limits=limits)
         return
     with _redis_py():
         from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
         from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
         from pickguard.adapters.redis.durability import confirm_durability  # noqa: PLC0415
+        from pickguard.adapters.redis.limits import RedisRateLimiter  # noqa: PLC0415
         from pickguard.adapters.redis.receipts import RedisReceipts  # noqa: PLC0415
 
     try:
@@ -161,7 +168,11 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
         await confirm_durability(
             client, strict=settings.strict_durability, wait_replicas=settings.wait_replicas, warn=logger.warning
         )
-        yield Store(accounts=RedisAccounts(client), receipts=RedisReceipts(client))
+        yield Store(
+            accounts=RedisAccounts(client),
+            receipts=RedisReceipts(client),
+            limits=Unlimited() if rules is None else RedisRateLimiter(client, rules=rules),
+        )
 
 
 @contextmanager
