@@ -66,7 +66,7 @@ async def main() -> None:
         data_dir = Path(directory) / "data"
         service = await asyncio.create_subprocess_exec(
             *(*pinned, sys.executable, "-m", "pickguard", "serve", "--port", "0", "--data-dir", str(data_dir)),
-            *("--log-level", "error", *given.serve_option),
+            *("--log-level", "error", "--rate-limits", "off", *given.serve_option),
             stdout=asyncio.subprocess.PIPE,
         )
         try:

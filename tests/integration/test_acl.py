@@ -20,11 +20,13 @@ from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.durability import examine
 from pickguard.adapters.redis.inspection import inspect
+from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.adapters.redis.location import Location
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import Unavailable
 from pickguard.ports.checkup import Inspection, Verdict
 from tests.contracts.account_repository import AccountRepositoryContract, added, stored
+from tests.contracts.rate_limiter import Limiters, RateLimiterContract
 from tests.contracts.receipts import ReceiptsContract
 from tests.support.accounts import an_account, at_address, operation, renamed
 from tests.support.engines import PROGRAMS
@@ -113,6 +115,13 @@ class TestTheServicesUserWithReceipts(ReceiptsContract):
     @pytest.fixture
     async def receipts(self, client: StoreClient) -> RedisReceipts:
         return RedisReceipts(client)
+
+
+@pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
+class TestTheServicesUserWithLimits(RateLimiterContract):
+    @pytest.fixture
+    async def limiters(self, client: StoreClient) -> Limiters:
+        return lambda rules: RedisRateLimiter(client, rules=rules)
 
 
 async def exercise(accounts: RedisAccounts) -> None:

@@ -23,13 +23,23 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import LEASE
 from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.redis.encoding import account_key, claim_key, encode_account, encode_claim
+from pickguard.adapters.redis.encoding import (
+    account_key,
+    claim_key,
+    encode_account,
+    encode_claim,
+    limit_key,
+    tries_key,
+)
 from pickguard.adapters.redis.inspection import LISTED, inspect
+from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.adapters.redis.location import Location
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.limits import Limit
 from pickguard.ports.checkup import Inspection, Kind, Progress
 from tests.contracts.account_repository import added, stored
+from tests.contracts.rate_limiter import ADDRESS, HERE, attempt
 from tests.contracts.receipts import FINGERPRINT, a_request
 from tests.support import claim_model as model
 from tests.support.accounts import NOW, an_account, at_address, operation, renamed
@@ -39,6 +49,7 @@ from tests.support.redis_servers import Server
 from tests.support.strategies import examples
 from tests.support.topologies import Cluster
 
+COUNTED = (Limit.SOURCE, Limit.REGISTRATIONS, Limit.MAILS)
 NO_PAUSE = timedelta(0)
 SECOND = timedelta(seconds=1)
 OLD = 1000 * (LEASE.seconds + 60)
@@ -147,11 +158,15 @@ async def test_nothing_is_found_in_a_store_that_is_whole(client: StoreClient, di
     await accounts.check_writable()
     await direct.set("pg:probe", b"", px=1000)
     await receipts.open(a_request(), FINGERPRINT, NOW)
+    limiter = RedisRateLimiter(client)
+    await limiter.fail(attempt(), NOW)
+    await limiter.count(Limit.REGISTRATIONS, HERE, NOW)
+    await limiter.count(Limit.MAILS, ADDRESS, NOW)
     await direct.set("another:program", "1")
     await direct.set("pgx", "1")
     inspection = await look(client, repair=True)
     # The probe of check_writable goes by itself, so it is there or not.
-    assert attrs.evolve(inspection, probes=0) == Inspection(accounts=31, sessions=30, claims=31, receipts=1, others=2)
+    assert attrs.evolve(inspection, probes=0) == Inspection(accounts=31, sessions=30, claims=31, receipts=1, limits=4, others=2)
     assert inspection.probes >= 1
 
 
@@ -188,6 +203,17 @@ async def test_each_fault_is_told_and_what_can_be_mended_is_mended(client: Store
     await direct.set("pg:{not-an-id}", "1")
     await direct.set("pg:request:abc", "no expiry")
     await direct.set("pg:probe:7", "no expiry")
+    lasting_limits = [tries_key("pg", ADDRESS), *(limit_key("pg", limit, HERE) for limit in COUNTED)]
+    unheard_limits = [
+        limit_key("pg", Limit.RUN, HERE),
+        "pg:limit",
+        "pg:limit:mails",
+        "pg:limit:mails:short",
+        "pg:tries",
+        "pg:tries:short",
+    ]
+    for key in (*lasting_limits, *unheard_limits):
+        await direct.set(key, "no expiry")
 
     lasting = {
         (Kind.PENDING_CLAIM, claim_key("pg", "pending@example.com")),
@@ -200,6 +226,8 @@ async def test_each_fault_is_told_and_what_can_be_mended_is_mended(client: Store
         (Kind.UNKNOWN_KEY, "pg:{not-an-id}"),
         (Kind.LASTING_KEY, "pg:request:abc"),
         (Kind.LASTING_KEY, "pg:probe:7"),
+        *((Kind.LASTING_KEY, key) for key in lasting_limits),
+        *((Kind.UNKNOWN_KEY, key) for key in unheard_limits),
         # Their accounts cannot be read, so nobody knows whose these claims are. They are young.
         (Kind.PENDING_CLAIM, claim_of(undecodable)),
     }

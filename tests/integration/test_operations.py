@@ -817,6 +817,7 @@ ANSWERS_ONLY: Final = {
     "too few replicas have confirmed an answer",
     "no connection to this node was free in time",
     "the nodes of the cluster send a command from one to the other",
+    "too much is being counted in memory; a store in Redis has room for more",
 }
 """A client gets the 503 that stands for these, and the log has them."""
 

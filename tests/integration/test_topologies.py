@@ -14,10 +14,12 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.cluster import ClusterClient
 from pickguard.adapters.redis.connection import check_connection, open_client
+from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.receipts import Receipts
 from tests.contracts.account_repository import AccountRepositoryContract
+from tests.contracts.rate_limiter import Limiters, RateLimiterContract
 from tests.contracts.receipts import ReceiptsContract
 from tests.support.topologies import Cluster, Sentinels
 
@@ -82,6 +84,13 @@ class TestReceipts(ReceiptsContract):
     @pytest.fixture
     def receipts(self, client: StoreClient) -> Receipts:
         return RedisReceipts(client)
+
+
+@BOTH
+class TestLimits(RateLimiterContract):
+    @pytest.fixture
+    def limiters(self, client: StoreClient) -> Limiters:
+        return lambda rules: RedisRateLimiter(client, rules=rules)
 
 
 @pytest.mark.parametrize("topology", ["sentinels", "cluster"])

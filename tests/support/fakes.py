@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
+from pickguard.adapters.memory_limits import Unlimited
 from pickguard.domain.model.events import Event
 from pickguard.domain.model.mail import Mail
 from pickguard.entrypoints.bootstrap import Services, build_services
@@ -85,4 +86,10 @@ def cheap_hasher(**more: object) -> Argon2Hasher:
 
 def wired(accounts: AccountRepository, hasher: PasswordHasher) -> Services:
     """Return the use cases on a repository, as one process has them."""
-    return build_services(accounts=accounts, hasher=hasher, events=RecordedEvents(), common_passwords=NoCommonPasswords())
+    return build_services(
+        accounts=accounts,
+        hasher=hasher,
+        events=RecordedEvents(),
+        limiter=Unlimited(),
+        common_passwords=NoCommonPasswords(),
+    )

@@ -23,7 +23,7 @@ from pickguard.ports.accounts import OPERATION_ID_BYTES, REMEMBERED_OPERATIONS, 
 
 _CLAIM = "pg:email:"
 _ACCOUNT = "pg:{"
-_PASSING = ("pg:request:", "pg:probe:", "pg:tries:", "pg:limit:")
+_PASSING = ("pg:request:", "pg:tries:", "pg:limit:", "pg:probe:")
 _FOR_EVER = -1  # what PTTL answers for a key without an end; -2 for one that has just gone
 _DIGEST_BYTES = 32
 

@@ -2,10 +2,9 @@
 
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 
 from pickguard import Settings
-from pickguard.entrypoints.settings import Option, options, show_duration
+from pickguard.entrypoints.settings import Option, options, show_value
 
 
 def settings_table() -> str:
@@ -27,7 +26,7 @@ def _default(each: Option) -> str:
         return ""
     if isinstance(value, bool):
         return _code("on" if value else "off")
-    return _code(show_duration(value) if isinstance(value, timedelta) else str(value))
+    return _code(show_value(value))
 
 
 def _code(text: str) -> str:

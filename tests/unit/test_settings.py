@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.entrypoints import serving
 from pickguard.entrypoints.cli import cli
-from pickguard.entrypoints.settings import Settings, SettingsError, option, options, redacted, show_duration
+from pickguard.entrypoints.settings import Settings, SettingsError, option, options, redacted, show_duration, show_rate
 from tests.support.accounts import NOW, a_session, an_account
 from tests.support.strategies import examples
 
@@ -44,6 +45,11 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "verification_lifetime": ("12h", timedelta(hours=12)),
     "reset_lifetime": ("5m", timedelta(minutes=5)),
     "rate_limits": ("OFF", "off"),
+    "limit_guesses": ("5/1h", Rate(5, timedelta(hours=1))),
+    "limit_source": ("1000/90", Rate(1000, timedelta(seconds=90))),
+    "limit_run": ("50/12h", Rate(50, timedelta(hours=12))),
+    "limit_registrations": ("10000/30d", Rate(10_000, timedelta(days=30))),
+    "limit_mails": ("1/0.5d", Rate(1, timedelta(hours=12))),
     "password_min_length": ("15", 15),
     "session_lifetime": ("90d", timedelta(days=90)),
     "session_idle": ("12h", timedelta(hours=12)),
@@ -178,6 +184,21 @@ WRONG = [
     ("no_tls", "maybe"),
     ("access_log", "2"),
     ("rate_limits", "some"),
+    ("limit_guesses", "10"),
+    ("limit_guesses", "10/"),
+    ("limit_guesses", "/15m"),
+    ("limit_guesses", "0/15m"),
+    ("limit_guesses", "10/999ms"),
+    ("limit_guesses", "10/31d"),
+    ("limit_guesses", "1001/15m"),
+    ("limit_guesses", "10 / 15m"),
+    ("limit_guesses", "10/15m/15m"),
+    ("limit_guesses", "-1/15m"),
+    ("limit_guesses", "15m/10"),
+    ("limit_source", "10001/15m"),
+    ("limit_run", "101/1d"),
+    ("limit_registrations", "none"),
+    ("limit_mails", "1001/1h"),
     ("log_level", "trace"),
     ("password_min_length", "7"),
     ("password_min_length", "65"),
@@ -411,6 +432,19 @@ def test_a_time_has_a_unit_or_is_in_seconds(text: str, value: float) -> None:
 @example(timedelta(milliseconds=1_000_000_001))
 def test_a_time_is_read_as_it_is_shown(value: timedelta) -> None:
     assert option("session_lifetime").read(show_duration(value)) == value
+
+
+@examples(40)
+@given(st.integers(1, 100), st.integers(1000, 30 * 86_400_000).map(lambda ms: timedelta(milliseconds=ms)))
+def test_a_rate_is_read_as_it_is_shown(most: int, within: timedelta) -> None:
+    assert option("limit_run").read(show_rate(Rate(most, within))) == Rate(most, within)
+
+
+def test_the_rules_of_limits_are_those_that_are_given() -> None:
+    assert Settings().limit_rules == LimitRules()
+    names = [each.name for each in options() if each.name.startswith("limit_")]
+    given_ = load({name: GIVEN[name][0] for name in names}).limit_rules
+    assert attrs.asdict(given_, recurse=False) == {name.removeprefix("limit_"): GIVEN[name][1] for name in names}
 
 
 def test_a_program_is_read_as_a_shell_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pickguard.adapters.background import LoopDeferred, LoopPace
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
-from pickguard.adapters.memory_limits import MemoryRateLimiter
+from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.turns import LoopTurns
 from pickguard.domain.model.challenges import ChallengeRules
@@ -180,6 +180,7 @@ class Store:
 
     accounts: AccountRepository
     receipts: Receipts
+    limits: RateLimiter
 
 
 def load(settings: Settings) -> None:
@@ -193,6 +194,7 @@ def load(settings: Settings) -> None:
             import pickguard.adapters.redis.accounts  # noqa: PLC0415
             import pickguard.adapters.redis.connection  # noqa: PLC0415
             import pickguard.adapters.redis.durability  # noqa: PLC0415
+            import pickguard.adapters.redis.limits  # noqa: PLC0415
             import pickguard.adapters.redis.receipts  # noqa: F401, PLC0415
 
 
@@ -204,13 +206,16 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
             "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
         )
     location = settings.store_location()
+    rules = settings.limit_rules if settings.rate_limits == "on" else None
     if location is None:
-        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts())
+        limits = Unlimited() if rules is None else MemoryRateLimiter(rules)
+        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts(), limits=limits)
         return
     with _redis_py():
         from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
         from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
         from pickguard.adapters.redis.durability import confirm_durability  # noqa: PLC0415
+        from pickguard.adapters.redis.limits import RedisRateLimiter  # noqa: PLC0415
         from pickguard.adapters.redis.receipts import RedisReceipts  # noqa: PLC0415
 
     try:
@@ -229,7 +234,11 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
         await confirm_durability(
             client, strict=settings.strict_durability, wait_replicas=settings.wait_replicas, warn=logger.warning
         )
-        yield Store(accounts=RedisAccounts(client), receipts=RedisReceipts(client))
+        yield Store(
+            accounts=RedisAccounts(client),
+            receipts=RedisReceipts(client),
+            limits=Unlimited() if rules is None else RedisRateLimiter(client, rules=rules),
+        )
 
 
 @contextmanager
@@ -308,6 +317,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
             receipts=store.receipts,
             hasher=hasher,
             events=events,
+            limiter=store.limits,
             deferred=deferred,
             password_rules=PasswordRules(min_length=settings.password_min_length),
             session_rules=SessionRules(

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pickguard.entrypoints.settings import Option, Settings, SettingsError, options, show_duration
+from pickguard.entrypoints.settings import Option, Settings, SettingsError, options, show_value
 
 FAILED = 1
 MISUSED = 2
@@ -74,7 +74,7 @@ def _shown_default(each: Option) -> str:
     value = getattr(Settings(), each.name)
     if value is None or value is False or value == "":
         return ""
-    return show_duration(value) if hasattr(value, "total_seconds") else str(value)
+    return show_value(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

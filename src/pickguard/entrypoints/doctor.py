@@ -8,7 +8,7 @@ store         the store's URL, without user, password and parameters
 verdict       ok, warning, danger or unknown: the worst of what follows
 findings      about servers and this machine, a list of {id, where, verdict, found, advice, durability}
 inspection    about keys, or null where they were not looked at:
-  accounts, sessions, claims, receipts, probes, others    how many there are
+  accounts, sessions, claims, receipts, limits, probes, others    how many there are
   irregularities   the first of them, a list of {kind, key, detail, repaired}
   found            how many there are, for each kind
   repaired         how many of those have been repaired, for each kind
@@ -200,7 +200,7 @@ def _print(report: Report, console: Console) -> None:
 
 def _print_inspection(inspection: Inspection, console: Console) -> None:
     table = _table("", "Keys", "Number")
-    for what in ("accounts", "sessions", "claims", "receipts", "probes"):
+    for what in ("accounts", "sessions", "claims", "receipts", "limits", "probes"):
         table.add_row("", what, f"{getattr(inspection, what):,}")
     if inspection.others:
         advice = "A database of its own keeps accounts apart from what others do to theirs."

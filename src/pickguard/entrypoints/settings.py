@@ -15,6 +15,7 @@ from typing import Any, Self
 import attrs
 
 from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, split_url
+from pickguard.domain.model.limits import LimitRules, Rate
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
@@ -104,6 +105,27 @@ def _duration(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
     return read
 
 
+def _rate(most: int, longest: timedelta) -> Callable[[str], Rate]:
+    read_number, read_time = _whole_number(1, most), _duration(_SECOND, longest)
+
+    def read(text: str) -> Rate:
+        number, _, time = text.partition("/")
+        try:
+            return Rate(read_number(number), read_time(time))
+        except ValueError:
+            raise ValueError(
+                f"give NUMBER/TIME, such as 10/15m: a whole number from 1 to {most}, and a time from {show_duration(_SECOND)} "
+                f"to {show_duration(longest)}"
+            ) from None
+
+    return read
+
+
+def show_rate(value: Rate) -> str:
+    """Write a rate the way a setting reads it."""
+    return f"{value.most}/{show_duration(value.within)}"
+
+
 def show_duration(value: timedelta) -> str:
     """Write a time the way a setting reads it."""
     milliseconds = value // timedelta(milliseconds=1)
@@ -111,6 +133,13 @@ def show_duration(value: timedelta) -> str:
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
+
+
+def show_value(value: object) -> str:
+    """Write the value of a setting the way the setting reads it."""
+    if isinstance(value, Rate):
+        return show_rate(value)
+    return show_duration(value) if isinstance(value, timedelta) else str(value)
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -137,6 +166,7 @@ NIST_SESSION_LIFETIME = timedelta(days=30)
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
+_LIMITS = LimitRules()
 
 
 def _setting(
@@ -239,8 +269,24 @@ class Settings:
     reset_lifetime: timedelta = _setting(
         10 * _MINUTE, _duration(_MINUTE, _DAY), "How long a mailed token resets a password. ASVS 6.5.5 allows 10m.", "TIME"
     )
-    rate_limits: str = _setting(
-        "on", _one_of("on", "off"), "Limit guesses and registrations. Accepted and without effect yet.", "on|off"
+    rate_limits: str = _setting("on", _one_of("on", "off"), "Limit wrong passwords, registrations and mails.", "on|off")
+    limit_guesses: Rate = _setting(
+        _LIMITS.guesses, _rate(1000, 30 * _DAY), "Wrong passwords for one account from one client address.", "NUMBER/TIME"
+    )
+    limit_source: Rate = _setting(
+        _LIMITS.source, _rate(10_000, 30 * _DAY), "Wrong passwords from one client address, for any accounts.", "NUMBER/TIME"
+    )
+    limit_run: Rate = _setting(
+        _LIMITS.run,
+        _rate(100, 30 * _DAY),
+        "Wrong passwords in a row for one account, forgotten so long after the last. NIST SP 800-63B-4 allows 100.",
+        "NUMBER/TIME",
+    )
+    limit_registrations: Rate = _setting(
+        _LIMITS.registrations, _rate(10_000, 30 * _DAY), "Registrations from one client address.", "NUMBER/TIME"
+    )
+    limit_mails: Rate = _setting(
+        _LIMITS.mails, _rate(1000, 30 * _DAY), "Mails to one recipient that anybody can cause.", "NUMBER/TIME"
     )
     password_min_length: int = _setting(
         8,
@@ -340,11 +386,24 @@ class Settings:
         return cls(**values)
 
     def _check_nist(self) -> None:
-        """Raise where the settings fall short of NIST SP 800-63B-4: sections 3.1.1.2 and 2.1.3."""
+        """Raise where the settings fall short of NIST SP 800-63B-4: sections 3.1.1.2, 2.1.3 and 3.2.2."""
         if self.password_min_length < NIST_PASSWORD_MIN_LENGTH:
             raise SettingsError(f"--profile nist needs --password-min-length {NIST_PASSWORD_MIN_LENGTH} or more")
         if self.session_lifetime > NIST_SESSION_LIFETIME:
             raise SettingsError("--profile nist needs a --session-lifetime of 30d at most")
+        if self.rate_limits == "off":
+            raise SettingsError("--profile nist needs --rate-limits on")
+
+    @property
+    def limit_rules(self) -> LimitRules:
+        """The rates of all limits; they hold where `rate_limits` is on."""
+        return LimitRules(
+            guesses=self.limit_guesses,
+            source=self.limit_source,
+            run=self.limit_run,
+            registrations=self.limit_registrations,
+            mails=self.limit_mails,
+        )
 
     def store_location(self) -> Location | None:
         """Return where the store is and how to be let in; None where it is not a store of its own."""

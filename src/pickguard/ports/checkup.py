@@ -92,6 +92,8 @@ class Inspection:
     claims: int = 0
     receipts: int = 0
     """Keys that remember the outcome of a request, for a time."""
+    limits: int = 0
+    """Keys that count what is limited, for a time."""
     probes: int = 0
     """Keys that were written to see whether the store takes writes."""
     others: int = 0

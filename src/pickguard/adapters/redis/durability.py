@@ -345,7 +345,8 @@ def _judge_policy(server: ServerFacts) -> Finding:
         return _found(server, "maxmemory-policy", Verdict.OK, "It never evicts data to make room.")
     advice = "Set maxmemory-policy noeviction."
     if server.policy.startswith("volatile-"):
-        found = f"When memory is full it evicts keys that expire ({server.policy}): outcomes of requests are forgotten early."
+        forgotten = "wrong passwords and outcomes of requests are forgotten early"
+        found = f"When memory is full it evicts keys that expire ({server.policy}): {forgotten}."
         return _found(server, "maxmemory-policy", Verdict.WARNING, found, advice)
     if server.memory_limit == 0:
         found = f"It would evict accounts ({server.policy}) as soon as maxmemory is set."

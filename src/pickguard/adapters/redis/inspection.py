@@ -61,6 +61,7 @@ from pickguard.adapters.redis.encoding import (
 from pickguard.adapters.redis.scripts import CLAIM, RELEASE, TAKE_OVER
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
+from pickguard.domain.model.limits import Limit
 from pickguard.ports.accounts import OPERATION_ID_BYTES, REMEMBERED_OPERATIONS
 from pickguard.ports.checkup import Finding, Inspection, Irregularity, Kind, Progress
 
@@ -77,6 +78,7 @@ _PAGE = 500
 _ATTEMPTS = 10
 _DIGEST_BYTES = 32
 _CLAIM_DIGEST_LENGTH = 28
+_COUNTED = frozenset({Limit.SOURCE.value, Limit.REGISTRATIONS.value, Limit.MAILS.value})
 
 
 class RedisCheckup:
@@ -230,8 +232,8 @@ class _Inspector:
                 accounts[key] = user_id
             elif kind == "email" and len(rest) == _CLAIM_DIGEST_LENGTH:
                 claims.append(key)
-            elif kind in {"probe", "request"}:
-                self._counts["probes" if kind == "probe" else "receipts"] += 1
+            elif counted := _fleeting(kind, rest):
+                self._counts[counted] += 1
                 fleeting.append(key)
             elif await self._commands.ask("EXISTS", name):
                 self._report(Kind.UNKNOWN_KEY, key, "No part of the service writes such a key.")
@@ -423,6 +425,16 @@ class _Inspector:
             self._repaired[kind] += 1
         if self._found[kind] <= LISTED:
             self._irregularities[irregularity] = None
+
+
+def _fleeting(kind: str, rest: str) -> str | None:
+    """Return as what a key is counted that goes by itself; None where it is none of those."""
+    if kind == "limit":
+        kind, _, rest = rest.partition(":")
+        return "limits" if kind in _COUNTED and len(rest) == _CLAIM_DIGEST_LENGTH else None
+    if kind == "tries":
+        return "limits" if len(rest) == _CLAIM_DIGEST_LENGTH else None
+    return {"probe": "probes", "request": "receipts"}.get(kind)
 
 
 def _user_of(name: str) -> UserId | None:
