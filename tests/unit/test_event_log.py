@@ -20,6 +20,7 @@ from pickguard.domain.model.events import (
     SessionOpened,
     SessionReauthenticated,
     UserDeleted,
+    UserImported,
     UserRegistered,
     UserRenamed,
 )
@@ -31,6 +32,7 @@ SESSION_ID = SessionId(UUID(int=7))
 CLIENT = Client(ip="192.0.2.1", user_agent='evil\r\n{"event": "UserDeleted"}\x1b[2J')
 ALL: dict[type[Event], dict[str, Any]] = {
     UserRegistered: {},
+    UserImported: {},
     UserRenamed: {},
     AddressChanged: {},
     PasswordChanged: {},

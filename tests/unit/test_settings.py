@@ -236,6 +236,7 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"wait_replicas": "1"}, ("--wait-replicas", "--store")),
         ({"wait_replicas": "1", "store": "memory:"}, ("--wait-replicas", "--store")),
         ({"wait_replicas": "1", "wait_timeout": "1s", **SENTINELS}, ("--wait-timeout", "--store-timeout")),
+        ({"hash_memory": "4194304", "hash_time_cost": "5"}, ("--hash-memory", "--hash-time-cost", "16 GiB")),
         ({"store_password_file": __file__}, ("--store-password-file", "--store")),
         ({"store_password_file": __file__, "store": "memory:"}, ("--store-password-file", "--store")),
         ({"store_password_file": __file__, "store": "redis://:geheim@localhost"}, ("--store-password-file", "--store")),

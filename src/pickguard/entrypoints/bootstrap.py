@@ -9,6 +9,7 @@ import attrs
 from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
+from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.turns import LoopTurns
@@ -18,6 +19,7 @@ from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.imports import Imports
 from pickguard.domain.services.profiles import Profiles
 from pickguard.domain.services.registration import Registration
 from pickguard.domain.services.sessions import Sessions
@@ -44,6 +46,7 @@ class Services:
     authentication: Authentication
     profiles: Profiles
     sessions: Sessions
+    imports: Imports
     fields: FieldExaminer
     accounts: AccountRepository
     session_rules: SessionRules
@@ -100,6 +103,7 @@ def build_services(
             session_rules=session_rules,
         ),
         sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
+        imports=Imports(accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields),
         fields=fields,
         accounts=accounts,
         session_rules=session_rules,
@@ -233,6 +237,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         ),
         threads=settings.hash_threads or None,
         wait_budget=settings.hash_wait,
+        foreign=ForeignPasswordHashes(),
     )
     async with open_store(settings) as store, hasher:
         yield build_services(

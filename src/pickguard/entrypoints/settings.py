@@ -134,6 +134,8 @@ def _store(text: str) -> str:
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
+_MAX_HASH_WORK_KIB = 16_777_216
+"""What a stored hash may ask for at most, or it is not obeyed."""
 
 
 def _setting(
@@ -286,6 +288,8 @@ class Settings:
             raise SettingsError("--wait-replicas needs a --store that has replicas")
         if self.wait_replicas and self.wait_timeout >= self.store_timeout:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
+        if self.hash_memory * self.hash_time_cost > _MAX_HASH_WORK_KIB:
+            raise SettingsError("--hash-memory times --hash-time-cost must be at most 16 GiB: a hash would take many seconds")
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
 

@@ -33,6 +33,11 @@ class UserRegistered(Event):
 
 
 @attrs.frozen(kw_only=True)
+class UserImported(Event):
+    """An account was brought over from another system."""
+
+
+@attrs.frozen(kw_only=True)
 class UserRenamed(Event):
     """The user has another name."""
 
