@@ -10,6 +10,7 @@ import pytest
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.domain.model.events import (
     AddressChanged,
+    BreachCheckSkipped,
     Event,
     LogInRefused,
     PasswordChanged,
@@ -33,6 +34,7 @@ CLIENT = Client(ip="192.0.2.1", user_agent='evil\r\n{"event": "UserDeleted"}\x1b
 ALL: dict[type[Event], dict[str, Any]] = {
     UserRegistered: {},
     UserImported: {},
+    BreachCheckSkipped: {},
     UserRenamed: {},
     AddressChanged: {},
     PasswordChanged: {},

@@ -22,9 +22,11 @@ from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.imports import Imports
 from pickguard.domain.services.profiles import Profiles
 from pickguard.domain.services.registration import Registration
+from pickguard.domain.services.screening import PasswordScreen
 from pickguard.domain.services.sessions import Sessions
 from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.breaches import BreachedPasswords
 from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
@@ -47,6 +49,7 @@ class Services:
     profiles: Profiles
     sessions: Sessions
     imports: Imports
+    password_screen: PasswordScreen
     fields: FieldExaminer
     accounts: AccountRepository
     session_rules: SessionRules
@@ -61,18 +64,21 @@ def build_services(
     secrets: SecretSource | None = None,
     events: EventPublisher | None = None,
     common_passwords: CommonPasswords | None = None,
+    breaches: BreachedPasswords | None = None,
     password_rules: PasswordRules | None = None,
     session_rules: SessionRules | None = None,
 ) -> Services:
     """Wire the use cases to adapters of one's choice; what is left out is that of the system.
 
     Without `receipts`, idempotency keys are known to this process only; several on one store need receipts on that store.
+    Without `breaches`, new passwords are looked up in `common_passwords` alone.
     """
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
+    events = events or LoggedEvents()
     session_rules = session_rules or SessionRules()
     fields = FieldExaminer(rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords())
-    changes = AccountChanges(accounts=accounts, events=events or LoggedEvents(), secrets=secrets, turns=LoopTurns())
+    changes = AccountChanges(accounts=accounts, events=events, secrets=secrets, turns=LoopTurns())
     authentication = Authentication(
         accounts=accounts,
         changes=changes,
@@ -104,6 +110,7 @@ def build_services(
         ),
         sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
         imports=Imports(accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields),
+        password_screen=PasswordScreen(breaches=breaches, events=events, clock=clock),
         fields=fields,
         accounts=accounts,
         session_rules=session_rules,
@@ -225,6 +232,20 @@ def _redis_py() -> Generator[None]:
 
 
 @asynccontextmanager
+async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords | None]:
+    """Make what asks the range service that the settings name; None where they name none."""
+    if not settings.breach_check:
+        yield None
+        return
+    try:
+        from pickguard.adapters.breaches import RangeService  # noqa: PLC0415 (aiohttp, where it is asked for)
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the package {error.name} is not installed: --breach-check needs pickguard[server]") from error
+    async with RangeService(settings.breach_check, timeout=settings.breach_timeout) as service:
+        yield service
+
+
+@asynccontextmanager
 async def open_services(settings: Settings | None = None, *, events: EventPublisher | None = None) -> AsyncGenerator[Services]:
     """Open the store and wire the use cases to it.
 
@@ -239,12 +260,13 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         wait_budget=settings.hash_wait,
         foreign=ForeignPasswordHashes(),
     )
-    async with open_store(settings) as store, hasher:
+    async with open_store(settings) as store, hasher, _open_breaches(settings) as breaches:
         yield build_services(
             accounts=store.accounts,
             receipts=store.receipts,
             hasher=hasher,
             events=events,
+            breaches=breaches,
             password_rules=PasswordRules(min_length=settings.password_min_length),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,

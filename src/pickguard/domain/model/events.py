@@ -58,6 +58,11 @@ class PasswordRehashed(Event):
 
 
 @attrs.frozen(kw_only=True)
+class BreachCheckSkipped(Event):
+    """A new password could not be looked up among those of breaches, and was let pass. At a registration nobody has it yet."""
+
+
+@attrs.frozen(kw_only=True)
 class UserDeleted(Event):
     """The account and all that belonged to it are gone."""
 
