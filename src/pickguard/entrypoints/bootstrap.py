@@ -6,7 +6,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
 
-from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
+from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters, available_cores
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
@@ -37,7 +37,16 @@ from pickguard.ports.secrets import SecretSource
 
 logger = logging.getLogger("pickguard.store")
 
-__all__ = ["Argon2Hasher", "Argon2Parameters", "MemoryAccounts", "Services", "build_services", "open_services", "open_store"]
+__all__ = [
+    "Argon2Hasher",
+    "Argon2Parameters",
+    "MemoryAccounts",
+    "Services",
+    "available_cores",
+    "build_services",
+    "open_services",
+    "open_store",
+]
 
 
 @attrs.frozen(kw_only=True)

@@ -106,6 +106,11 @@ def _duration(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
     return read
 
 
+def read_duration(text: str, least: timedelta, most: timedelta) -> timedelta:
+    """Read a time the way a setting is read; `ValueError` says what to give."""
+    return _duration(least, most)(text)
+
+
 def show_duration(value: timedelta) -> str:
     """Write a time the way a setting reads it."""
     milliseconds = value // timedelta(milliseconds=1)
@@ -153,7 +158,7 @@ def _is_loopback(host: str) -> bool:
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
-_MAX_HASH_WORK_KIB = 16_777_216
+MAX_HASH_WORK_KIB = 16_777_216
 """What a stored hash may ask for at most, or it is not obeyed."""
 
 
@@ -322,7 +327,7 @@ class Settings:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
         if self.breach_check and self.breach_timeout >= self.request_timeout:
             raise SettingsError("--breach-timeout must be shorter than --request-timeout, or nobody could register without it")
-        if self.hash_memory * self.hash_time_cost > _MAX_HASH_WORK_KIB:
+        if self.hash_memory * self.hash_time_cost > MAX_HASH_WORK_KIB:
             raise SettingsError("--hash-memory times --hash-time-cost must be at most 16 GiB: a hash would take many seconds")
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
