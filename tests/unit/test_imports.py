@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta, timezone
 
 import attrs
-import bcrypt
 import pytest
 
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
@@ -18,7 +17,8 @@ from pickguard.entrypoints.bootstrap import Services, build_services
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
 ADA = "ada@example.com"
-BCRYPT = bcrypt.hashpw(GOOD_PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+BCRYPT = "$2b$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG"
+"""Of GOOD_PASSWORD."""
 REGISTERED = datetime(2019, 5, 6, 7, 8, 9, 123456, tzinfo=timezone(timedelta(hours=2)))
 
 
