@@ -157,7 +157,9 @@ def test_words_with_few_letters_count_only_where_nothing_else_is_there(password:
     assert is_made_of(password, [word]) == guessable
 
 
-WORDS = st.text(st.characters(categories=["Ll", "Lu"], max_codepoint=0x24F), min_size=3, max_size=8)
+WORDS = st.text(st.characters(categories=["Ll", "Lu"], max_codepoint=0x24F), min_size=3, max_size=8).filter(
+    lambda word: word.upper().casefold() == word.casefold()  # not so for a dotless i
+)
 PADDING = st.text(st.characters(categories=["Nd", "Po", "Pd", "Zs", "Sm"], max_codepoint=0x7E), max_size=10)
 
 
