@@ -5,13 +5,16 @@ import contextlib
 import logging
 import re
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
+from hashlib import pbkdf2_hmac
 from pathlib import Path
 
 import attrs
 import pytest
 
+from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.memory_limits import MemoryRateLimiter
 from pickguard.domain.model.accounts import Account
@@ -28,7 +31,7 @@ from pickguard.ports.limits import RateLimiter
 from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import ME, HttpApiContract
 from tests.contracts.http_mail import HttpMailContract
-from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, cheap_hasher
+from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, cheap_hasher
 from tests.support.http import EMAIL, NAME, PATIENCE, SETTINGS, Api, serving, serving_services
 
 REGISTRATION = {"name": NAME, "email": EMAIL, "password": GOOD_PASSWORD}
@@ -220,6 +223,8 @@ async def test_a_request_whose_turn_to_hash_would_come_too_late_is_refused_at_on
             del password_hash
             return False
 
+        can_verify = needs_rehash
+
     async with serving(MemoryAccounts(), clock=clock, hasher=Overloaded()) as api:
         for answer in (await api.call("POST", "/v1/users", REGISTRATION), await api.try_log_in()):
             assert answer.outcome == (503, "overloaded")
@@ -236,6 +241,23 @@ async def test_commonly_used_passwords_are_refused() -> None:
             token = await api.sign_up()
             body = {"password": "trustno1", "current_password": GOOD_PASSWORD}
             assert (await api.call("PATCH", ME, body, token=token)).faults == [("#/password", "password_too_common")]
+
+
+async def test_whoever_was_imported_logs_in_with_the_password_of_the_other_system() -> None:
+    accounts = MemoryAccounts()
+    stored = "pbkdf2_sha256$1000$seasalt$" + b64encode(pbkdf2_hmac("sha256", GOOD_PASSWORD.encode(), b"seasalt", 1000)).decode()
+    async with cheap_hasher(foreign=ForeignPasswordHashes()) as hasher:
+        services = build_services(accounts=accounts, hasher=hasher, common_passwords=NoCommonPasswords())
+        user = await services.imports.add(name=NAME, email=EMAIL, password_hash=stored, email_verified=True)
+        async with serving_services(services) as api:
+            assert (await api.try_log_in(password=OTHER_PASSWORD)).outcome == (401, "invalid-credentials")
+            first, second = await api.log_in(), await api.log_in()
+            assert (await api.me(first))["email_verified"] is True
+            assert len(await api.sessions(second)) == 2
+            assert (await api.call("POST", "/v1/users", REGISTRATION)).outcome == (409, "email-taken")
+    snapshot = await accounts.get(user.id)
+    assert snapshot is not None
+    assert snapshot.account.credential.password_hash.startswith("$argon2id$")
 
 
 # Over TLS

@@ -20,12 +20,15 @@ import aiohttp
 import pytest
 import redis.asyncio
 
+from pickguard import Settings, open_services
+from pickguard.adapters.engine import Engine
 from pickguard.domain.model import events
 from pickguard.entrypoints.doctor import TOPICS
 from pickguard.entrypoints.http.problems import NOT_REPLICATED, TYPES, UNKNOWN_OUTCOME
 from pickguard.ports.checkup import Kind
 from tests.integration.test_acl import COMMANDS, described, for_sentinels
 from tests.support.faults import age_claims, broken_invariants
+from tests.support.processes import run
 from tests.support.redis_servers import Server, ServerError, free_port
 from tests.support.serving import Api, Serve, ended, run_to_end, serving
 from tests.support.topologies import Replicated, ask, info, until, until_in_sync
@@ -571,6 +574,20 @@ class Proxied(Api):
             except aiohttp.ClientConnectorError:
                 continue
         raise AssertionError("no service takes a connection")
+
+
+async def test_accounts_of_another_system_are_imported_as_it_is_written(tmp_path: Path, valkey: Engine) -> None:
+    program = block("Hashes of other systems", "services.imports.add").replace("redis://10.0.0.1:6379/0", valkey.url)
+    async with redis.asyncio.Redis(unix_socket_path=str(valkey.socket_path)) as client:
+        await client.flushall()
+    for printed in ("", "ada@example.com AddressTaken \n"):
+        assert await asyncio.to_thread(run, [sys.executable, "-W", "error", "-c", program], directory=tmp_path) == printed
+    async with open_services(Settings(store=valkey.url)) as services:
+        logged_in = await services.authentication.log_in(email="ada@example.com", password="correct horse battery staple")
+        assert logged_in.user.email_verified
+        snapshot = await services.accounts.get(logged_in.user.id)
+        assert snapshot is not None
+        assert snapshot.account.credential.password_hash.startswith("$argon2id$")
 
 
 async def test_two_services_are_replaced_one_after_the_other_and_no_request_fails(tmp_path: Path) -> None:

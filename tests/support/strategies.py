@@ -223,3 +223,6 @@ class InstantHasher:
 
     def needs_rehash(self, password_hash: str) -> bool:
         return password_hash.split(":", 1)[0] != self.parameters
+
+    def can_verify(self, password_hash: str) -> bool:
+        return password_hash.count(":") >= 2

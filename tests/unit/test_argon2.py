@@ -1,6 +1,7 @@
 """Argon2id: what is hashed, what is verified, and what a stored hash may be."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NoReturn
 
@@ -102,6 +103,101 @@ async def test_a_stored_hash_that_cannot_be_read_matches_nothing(stored: str) ->
     async with cheap_hasher(threads=1) as hasher:
         assert not await verified(hasher, stored, "")
         assert await verified(hasher, await hashed(hasher))
+
+
+BEYOND = {
+    "memory": "$argon2id$v=19$m=4194305,t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "passes": "$argon2id$v=19$m=8,t=101,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "passes, the most there are": "$argon2id$v=19$m=8,t=4294967295,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "lanes": "$argon2id$v=19$m=520,t=1,p=65$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "memory times passes": "$argon2id$v=19$m=4194304,t=5,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "numbers beyond any": f"$argon2id$v=19$m={'9' * 5000},t=1,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "too little memory for its lanes": "$argon2id$v=19$m=15,t=1,p=2$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+    "of Django": "argon2$argon2id$v=19$m=8,t=101,p=1$c29tZXNhbHQ$RdescudvJCsgt3ub+b1EWg",
+}
+
+
+@pytest.mark.parametrize("stored", BEYOND.values(), ids=BEYOND)
+async def test_parameters_beyond_the_bounds_are_not_obeyed(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise AssertionError("it was obeyed")
+
+    async with cheap_hasher() as hasher:
+        monkeypatch.setattr(argon2.PasswordHasher, "verify", fail)
+        assert not hasher.can_verify(stored)
+        assert not await verified(hasher, stored)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"memory_kib": 4_194_305},
+        {"memory_kib": 4_194_304, "time_cost": 5},
+        {"time_cost": 101},
+        {"time_cost": 0},
+        {"parallelism": 65},
+        {"memory_kib": 31, "parallelism": 4},
+    ],
+)
+def test_no_hash_is_made_that_would_not_be_obeyed(more: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at most 4194304 KiB"):
+        Argon2Parameters(**more)
+
+
+def test_the_costliest_hash_there_is_can_be_chosen() -> None:
+    assert Argon2Parameters(memory_kib=4_194_304, time_cost=4, parallelism=64).time_cost == 4
+
+
+@pytest.mark.parametrize("version", [16, 19])
+@pytest.mark.parametrize("kind", [argon2.Type.ID, argon2.Type.I, argon2.Type.D], ids=lambda kind: kind.name)
+async def test_hashes_of_every_kind_of_argon2_are_verified_and_renewed(kind: argon2.Type, version: int) -> None:
+    made = argon2.low_level.hash_secret(GOOD_PASSWORD.encode(), b"somesalt", 2, 16, 2, 24, kind, version).decode()
+    async with cheap_hasher() as hasher:
+        for stored in (made, f"argon2{made}"):  # as Django writes it
+            assert hasher.can_verify(stored)
+            assert hasher.needs_rehash(stored)
+            assert await verified(hasher, stored)
+            assert not await verified(hasher, stored, OTHER_PASSWORD)
+            for cut in range(len(stored)):
+                assert not await verified(hasher, stored[:cut])
+
+
+async def test_hashes_of_django_are_verified() -> None:
+    stored = "argon2$argon2i$v=19$m=64,t=1,p=1$Rei9V4rRmtPamzNmzDnHWA$EOx6l1e3qpxlSJmXY1JePzHzuHa6E+BcNQRZsuU8/LU"
+    async with cheap_hasher() as hasher:
+        assert await verified(hasher, stored, "pâté 🍎 horse")
+        assert not await verified(hasher, stored)
+
+
+@pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
+async def test_what_cannot_be_read_cannot_be_verified_and_needs_a_rehash(stored: str) -> None:
+    async with cheap_hasher() as hasher:
+        assert not hasher.can_verify(stored)
+        assert hasher.needs_rehash(stored)
+
+
+async def test_base64_that_stands_for_nothing_is_not_read() -> None:
+    async with cheap_hasher() as hasher:
+        stored = await hashed(hasher)
+        assert hasher.can_verify(stored)
+        assert not hasher.can_verify(stored[:-1])
+        last = {"A": "B"}.get(stored[-1], chr(ord(stored[-1]) + 1))
+        assert not hasher.can_verify(stored[:-1] + last)
+
+
+async def test_memory_that_another_function_cannot_have_is_no_wrong_password() -> None:
+    class Exhausting:
+        def recognise(self, password_hash: str) -> Callable[[bytes], bool] | None:
+            assert password_hash == "$other$"
+
+            def fail(_: bytes) -> NoReturn:
+                raise MemoryError
+
+            return fail
+
+    async with cheap_hasher(foreign=Exhausting()) as hasher:
+        with pytest.raises(HashingOverloaded):
+            await verified(hasher, "$other$")
 
 
 async def test_a_password_that_cannot_be_hashed_frees_its_thread() -> None:

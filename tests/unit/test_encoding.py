@@ -105,6 +105,11 @@ hashes = st.one_of(
         in_base64,
     ),
     st.sampled_from(["$2b$12$abc", "$argon2id$v=19$m=19456,t=2,p=1$$", "$scrypt$ln=17,r=8,p=1$aaaa$bbbb", ""]),
+    # Of other systems: a hash is stored as it came, whatever is in it and however long.
+    st.sampled_from(
+        ["argon2$argon2id$v=19$m=102400,t=2,p=8$Y041dExhNkljRUUy$TMa6A8fPJhCAUXRhJXCXdw", f"$firescrypt${'x' * 1000}"]
+    ),
+    st.text("$./=,+:\0 azAZ09", max_size=1024),
 )
 credentials = st.builds(Credential, password_hash=hashes, epoch=st.integers(0, 2**32 - 1), changed_at=moments)
 sessions = st.builds(

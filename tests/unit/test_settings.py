@@ -51,6 +51,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "limit_registrations": ("10000/30d", Rate(10_000, timedelta(days=30))),
     "limit_mails": ("1/0.5d", Rate(1, timedelta(hours=12))),
     "password_min_length": ("15", 15),
+    "breach_check": ("https://range.example/v3", "https://range.example/v3/"),
+    "breach_timeout": ("250ms", timedelta(milliseconds=250)),
     "session_lifetime": ("90d", timedelta(days=90)),
     "session_idle": ("12h", timedelta(hours=12)),
     "session_maximum": ("1", 1),
@@ -133,6 +135,43 @@ def test_every_option_and_variable_is_named_in_the_help() -> None:
         assert each.flag in shown
         assert each.variable in shown
         assert each.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://api.pwnedpasswords.com/range/", "https://api.pwnedpasswords.com/range/"),
+        ("HTTPS://range.example", "HTTPS://range.example/"),
+        ("http://127.0.0.1:8080/range", "http://127.0.0.1:8080/range/"),
+        ("http://[::1]:8080", "http://[::1]:8080/"),
+        ("http://localhost/", "http://localhost/"),
+    ],
+)
+def test_a_range_service_is_asked_over_tls_unless_it_is_on_this_machine(given: str, read: str) -> None:
+    assert load({"breach_check": given}).breach_check == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://range.example/",
+        "http://10.0.0.1/",
+        "http://localhost.example/",
+        "ftp://127.0.0.1/",
+        "range.example",
+        "https://",
+        "https:///range/",
+        "https://user:secret@range.example/",
+        "https://range.example/?key=1",
+        "https://range.example/#range",
+        "https://range.example:99999/",
+        "https://range.example:0/",
+        "https://[::1/",
+        "https://range.example/a\nb",
+    ],
+)
+def test_what_is_no_range_service_is_refused(text: str) -> None:
+    assert refusal({"breach_check": text}).startswith("--breach-check: ")
 
 
 def test_without_any_the_defaults_hold() -> None:
@@ -264,6 +303,8 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"wait_replicas": "1"}, ("--wait-replicas", "--store")),
         ({"wait_replicas": "1", "store": "memory:"}, ("--wait-replicas", "--store")),
         ({"wait_replicas": "1", "wait_timeout": "1s", **SENTINELS}, ("--wait-timeout", "--store-timeout")),
+        ({"breach_check": "https://range.example/", "breach_timeout": "3s"}, ("--breach-timeout", "--request-timeout")),
+        ({"hash_memory": "4194304", "hash_time_cost": "5"}, ("--hash-memory", "--hash-time-cost", "16 GiB")),
         ({"store_password_file": __file__}, ("--store-password-file", "--store")),
         ({"store_password_file": __file__, "store": "memory:"}, ("--store-password-file", "--store")),
         ({"store_password_file": __file__, "store": "redis://:geheim@localhost"}, ("--store-password-file", "--store")),

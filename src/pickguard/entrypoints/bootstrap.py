@@ -6,10 +6,11 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
 
-from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
+from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters, available_cores
 from pickguard.adapters.background import LoopDeferred, LoopPace
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
+from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
@@ -22,16 +23,19 @@ from pickguard.domain.services.administration import Administration
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
+from pickguard.domain.services.imports import Imports
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.password_checks import PasswordChecks
 from pickguard.domain.services.profiles import Profiles
 from pickguard.domain.services.recovery import Recovery
 from pickguard.domain.services.registration import Registration, RegistrationMode
+from pickguard.domain.services.screening import PasswordScreen
 from pickguard.domain.services.sessions import Sessions
 from pickguard.domain.services.verification import Verification
 from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.breaches import BreachedPasswords
 from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
 from pickguard.ports.deferred import Deferred, Pace
@@ -45,7 +49,16 @@ from pickguard.ports.secrets import SecretSource
 
 logger = logging.getLogger("pickguard.store")
 
-__all__ = ["Argon2Hasher", "Argon2Parameters", "MemoryAccounts", "Services", "build_services", "open_services", "open_store"]
+__all__ = [
+    "Argon2Hasher",
+    "Argon2Parameters",
+    "MemoryAccounts",
+    "Services",
+    "available_cores",
+    "build_services",
+    "open_services",
+    "open_store",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +74,8 @@ class Services:
     """None where there is no mail."""
     recovery: Recovery | None
     """None where there is no mail."""
+    imports: Imports
+    password_screen: PasswordScreen
     fields: FieldExaminer
     accounts: AccountRepository
     session_rules: SessionRules
@@ -84,6 +99,7 @@ def build_services(
     deferred: Deferred | None = None,
     pace: Pace | None = None,
     common_passwords: CommonPasswords | None = None,
+    breaches: BreachedPasswords | None = None,
     password_rules: PasswordRules | None = None,
     session_rules: SessionRules | None = None,
     challenge_rules: ChallengeRules | None = None,
@@ -93,7 +109,8 @@ def build_services(
 
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
     several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
-    reset, and private registration is of no use to anybody.
+    reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
+    `common_passwords` alone.
     """
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
@@ -104,6 +121,7 @@ def build_services(
     fields = FieldExaminer(rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords())
     changes = AccountChanges(accounts=accounts, events=events, secrets=secrets, turns=LoopTurns())
     checks = PasswordChecks(hasher=hasher, limiter=limiter, events=events, clock=clock)
+    screen = PasswordScreen(breaches=breaches, events=events, clock=clock)
     letters = Letters(
         mailer=mailer,
         limiter=limiter,
@@ -131,6 +149,7 @@ def build_services(
             changes=changes,
             limiter=limiter,
             letters=letters,
+            screen=screen,
             deferred=deferred,
             pace=pace or LoopPace(),
             hasher=hasher,
@@ -145,6 +164,7 @@ def build_services(
             changes=changes,
             authentication=authentication,
             letters=letters,
+            screen=screen,
             hasher=hasher,
             clock=clock,
             fields=fields,
@@ -161,6 +181,7 @@ def build_services(
             changes=changes,
             checks=checks,
             letters=letters,
+            screen=screen,
             deferred=deferred,
             hasher=hasher,
             clock=clock,
@@ -168,6 +189,8 @@ def build_services(
         )
         if letters.enabled
         else None,
+        imports=Imports(accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields),
+        password_screen=screen,
         fields=fields,
         accounts=accounts,
         session_rules=session_rules,
@@ -298,6 +321,20 @@ def _redis_py() -> Generator[None]:
 
 
 @asynccontextmanager
+async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords | None]:
+    """Make what asks the range service that the settings name; None where they name none."""
+    if not settings.breach_check:
+        yield None
+        return
+    try:
+        from pickguard.adapters.breaches import RangeService  # noqa: PLC0415 (aiohttp, where it is asked for)
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the package {error.name} is not installed: --breach-check needs pickguard[server]") from error
+    async with RangeService(settings.breach_check, timeout=settings.breach_timeout) as service:
+        yield service
+
+
+@asynccontextmanager
 async def open_services(settings: Settings | None = None, *, events: EventPublisher | None = None) -> AsyncGenerator[Services]:
     """Open the store and wire the use cases to it.
 
@@ -310,8 +347,14 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         ),
         threads=settings.hash_threads or None,
         wait_budget=settings.hash_wait,
+        foreign=ForeignPasswordHashes(),
     )
-    async with open_store(settings) as store, hasher, LoopDeferred(grace=settings.shutdown_timeout) as deferred:
+    async with (
+        open_store(settings) as store,
+        hasher,
+        _open_breaches(settings) as breaches,
+        LoopDeferred(grace=settings.shutdown_timeout) as deferred,
+    ):
         yield build_services(
             accounts=store.accounts,
             receipts=store.receipts,
@@ -319,6 +362,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
             events=events,
             limiter=store.limits,
             deferred=deferred,
+            breaches=breaches,
             password_rules=PasswordRules(min_length=settings.password_min_length),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,

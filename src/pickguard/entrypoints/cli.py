@@ -5,11 +5,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import click
 
-from pickguard.entrypoints.settings import Option, Settings, SettingsError, options, show_value
+from pickguard.entrypoints.settings import Option, Settings, SettingsError, options, read_duration, show_value
 
 FAILED = 1
 MISUSED = 2
@@ -29,6 +30,9 @@ STORE_SETTINGS = (
     "store_timeout",
 )
 """The settings of a service that `doctor` has, too."""
+
+HASHING_SETTINGS = ("workers", "hash_parallelism", "hash_threads")
+"""Those that `tune-argon2` has."""
 
 
 def main() -> NoReturn:
@@ -128,6 +132,49 @@ def doctor_command(*, as_json: bool, repair: bool, no_scan: bool, **given: str |
         _fail(str(error), MISUSED)
     except DoctorError as error:
         _fail(str(error), FAILED)
+
+
+@cli.command("tune-argon2")
+@click.option("--target", metavar="TIME", default="100ms", help="Longest that one hash may take. [default 100ms]")
+@click.option(
+    "--memory",
+    "memory_mib",
+    metavar="MIB",
+    type=click.IntRange(min=1, max=16_777_216),
+    help="Memory that all hashes together may take, in MiB; a quarter of the machine's if not given.",
+)
+@click.option("--budget", metavar="TIME", default="10s", help="How long to measure, about. [default 10s]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
+@_settings_options(*HASHING_SETTINGS)
+def tune_command(*, target: str, memory_mib: int | None, budget: str, as_json: bool, **given: str | None) -> None:
+    """Measure what hashing takes on this machine, and propose how costly hashes should be.
+
+    Run it where the service will run, and while nothing else does. It is never cheaper than OWASP's minimum.
+    """
+    settings = _load(given)
+    try:
+        from pickguard.entrypoints.tuning import TuningError, tune  # noqa: PLC0415 (rich, for this command only)
+    except ModuleNotFoundError as error:
+        _fail(f"the package {error.name} is not installed: install pickguard[server]", FAILED)
+    try:
+        tune(
+            settings,
+            target=_read_time("--target", target, timedelta(seconds=10)),
+            memory_mib=memory_mib,
+            budget=_read_time("--budget", budget, timedelta(minutes=10)),
+            as_json=as_json,
+        )
+    except TuningError as error:
+        _fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _read_time(flag: str, text: str, most: timedelta) -> timedelta:
+    try:
+        return read_duration(text, timedelta(milliseconds=1), most)
+    except ValueError as error:
+        _fail(f"{flag}: {text!r}: {error}", MISUSED)
 
 
 def _load(given: Mapping[str, str | None]) -> Settings:

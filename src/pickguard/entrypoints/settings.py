@@ -9,8 +9,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -126,6 +128,11 @@ def show_rate(value: Rate) -> str:
     return f"{value.most}/{show_duration(value.within)}"
 
 
+def read_duration(text: str, least: timedelta, most: timedelta) -> timedelta:
+    """Read a time the way a setting is read; `ValueError` says what to give."""
+    return _duration(least, most)(text)
+
+
 def show_duration(value: timedelta) -> str:
     """Write a time the way a setting reads it."""
     milliseconds = value // timedelta(milliseconds=1)
@@ -163,10 +170,30 @@ def _store(text: str) -> str:
 NIST_PASSWORD_MIN_LENGTH = 15
 NIST_SESSION_LIFETIME = timedelta(days=30)
 
+
+def _range_service(text: str) -> str:
+    """Read the URL of a range service. What is asked for is added to its path."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        raise ValueError("give a URL that begins with https://; http:// is for this machine only")
+    if not parts.hostname or parts.port == 0 or "@" in parts.netloc or parts.query or parts.fragment or not text.isprintable():
+        raise ValueError("give a URL of host and path only, such as https://api.pwnedpasswords.com/range/")
+    return text if text.endswith("/") else f"{text}/"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
 _LIMITS = LimitRules()
+MAX_HASH_WORK_KIB = 16_777_216
+"""What a stored hash may ask for at most, or it is not obeyed."""
 
 
 def _setting(
@@ -294,6 +321,19 @@ class Settings:
         "Least characters of a new password. 15 meets NIST SP 800-63B-4 for a password alone.",
         "NUMBER",
     )
+    breach_check: str = _setting(
+        "",
+        _range_service,
+        "Look new passwords up at this range service, such as https://api.pwnedpasswords.com/range/. It is sent five "
+        "hexadecimal digits of their SHA-1 digests. Where it does not answer they are let pass.",
+        "URL",
+    )
+    breach_timeout: timedelta = _setting(
+        _SECOND,
+        _duration(timedelta(milliseconds=10), 10 * _SECOND),
+        "Longest wait for the range service; shorter than --request-timeout.",
+        "TIME",
+    )
     session_lifetime: timedelta = _setting(
         30 * _DAY, _duration(_MINUTE, 365 * _DAY), "A session ends this long after its log-in.", "TIME"
     )
@@ -347,10 +387,6 @@ class Settings:
             raise SettingsError(f"{option(given).flag} needs {option(missing).flag} beside it")
         if self.no_tls and self.tls_cert is not None:
             raise SettingsError("--no-tls and --tls-cert exclude each other")
-        if self.registration == "private" and not self.mail:
-            raise SettingsError("--registration private needs --mail: without it no address can be verified")
-        if self.profile == "nist":
-            self._check_nist()
         if self.workers > 1 and self.store == "memory:":
             raise SettingsError("--workers: with --store memory: each process would have users of its own; use one worker")
         if self.engine is not None and self.store != EMBEDDED:
@@ -359,8 +395,20 @@ class Settings:
             raise SettingsError("--wait-replicas needs a --store that has replicas")
         if self.wait_replicas and self.wait_timeout >= self.store_timeout:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
+        self._check_accounts()
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
+
+    def _check_accounts(self) -> None:
+        """Raise where what is chosen about accounts and passwords makes no sense."""
+        if self.registration == "private" and not self.mail:
+            raise SettingsError("--registration private needs --mail: without it no address can be verified")
+        if self.profile == "nist":
+            self._check_nist()
+        if self.breach_check and self.breach_timeout >= self.request_timeout:
+            raise SettingsError("--breach-timeout must be shorter than --request-timeout, or nobody could register without it")
+        if self.hash_memory * self.hash_time_cost > MAX_HASH_WORK_KIB:
+            raise SettingsError("--hash-memory times --hash-time-cost must be at most 16 GiB: a hash would take many seconds")
 
     @classmethod
     def load(cls, given: Mapping[str, str | None], environment: Mapping[str, str]) -> Self:

@@ -1,5 +1,6 @@
 """How passwords become verifiers."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
 from typing import Protocol
@@ -34,4 +35,21 @@ class PasswordHasher(Protocol):
         """
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Tell whether a verifier was made with other parameters than today's."""
+        """Tell whether a verifier was made with other parameters than today's, or with another function altogether."""
+
+    def can_verify(self, password_hash: str) -> bool:
+        """Tell whether a text is a verifier that a password can match, and whose cost is one that is obeyed.
+
+        Does not hash. A text for which this is False matches no password.
+        """
+
+
+class ForeignHashes(Protocol):
+    """Knows verifiers that other systems made, of functions which are not used here for new ones."""
+
+    def recognise(self, password_hash: str) -> Callable[[bytes], bool] | None:
+        """Return what tells whether a password, in UTF-8, is the one that was hashed.
+
+        None where the text is of no form that is known, or its parameters ask for more than is obeyed. Reading it costs little
+        and never raises; what is returned takes as long as a hash takes, in the caller's thread.
+        """

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,9 @@ PASSWORD_MAX_LENGTH = 256
 """Longer than the 64 that NIST SP 800-63B-4 asks for at least, short enough that a flood of them costs little."""
 
 SERVICE_NAME = "pickguard"
+
+_LEAST_LETTERS: Final = 3
+"""A shorter word counts only where nothing is put around it: a password may well have no letters but those of "Al"."""
 
 
 @attrs.frozen(kw_only=True)
@@ -66,9 +70,9 @@ def new_password_faults(
 ) -> tuple[Fault, ...]:
     """Return every rule that `text` breaks as a new password.
 
-    `is_common` says whether a password is among the commonly used ones. `context` holds what an attacker would try first:
-    the e-mail address, its local part, the name; a password equal to one of them in any case is guessable, and so is the
-    name of the service. A password of the wrong length is not looked at further.
+    `is_common` says whether a password is among the commonly used ones. `context` holds what an attacker would try first,
+    the e-mail address and the name; see `is_made_of` for what is guessable then. The name of the service is added. A password
+    of the wrong length is not looked at further.
     """
 
     def fault(code: str, detail: str) -> Fault:
@@ -85,8 +89,66 @@ def new_password_faults(
     faults = []
     if is_common(password):
         faults.append(fault("password_too_common", "This is one of the passwords that attackers try first."))
-    folded = password.casefold()
-    if any(folded == normalise_password(word).strip().casefold() for word in (*context, SERVICE_NAME)):
-        detail = "A password is not your e-mail address, your name or the name of this service."
+    if is_made_of(password, (*context, SERVICE_NAME)):
+        detail = (
+            "A password is not made of your e-mail address, your name or the name of this service. "
+            "Digits and signs around them are the first thing that is tried."
+        )
         faults.append(fault("password_guessable", detail))
     return tuple(faults)
+
+
+def is_made_of(password: str, context: Iterable[str]) -> bool:
+    """Tell whether a password is nothing but words of its context (NIST SP 800-63B-4, section 3.1.1.2; ASVS 5.0 6.2.11).
+
+    The words are those of `context`; of an e-mail address also its local part, and each label of its domain but the last.
+    A password is made of them, in any case and in any width of letters (NFKC), where
+
+    - it is one of the words,
+    - or its letters and digits are one of the words, once or several times over: ``ada@example.com``, ``adaada``,
+    - or its letters are some of the words one after the other, in any order: ``Pickguard123!``, ``2024-ada.example``. Here a
+      word counts by its letters, and only if it has three of them.
+
+    A password that has other letters beside is not, whatever words are in it: a phrase may contain one's name.
+    """
+    words = _words(context)
+    folded = _folded(password)
+    if folded.strip() in {word.strip() for word in words}:
+        return True
+    kept = _only(folded, "LMN")
+    if any(_is_repeated(kept, _only(word, "LMN")) for word in words):
+        return True
+    parts = {_only(word, "LM") for word in words}
+    return _is_sequence(_only(folded, "LM"), frozenset(part for part in parts if len(part) >= _LEAST_LETTERS))
+
+
+def _words(context: Iterable[str]) -> set[str]:
+    # What is longer than any password can be is no part of one. To normalise it could take quadratic time.
+    words = {word for word in context if len(word) <= MAX_SHRINKAGE * PASSWORD_MAX_LENGTH}
+    for local_part, at, domain in [word.rpartition("@") for word in words]:
+        if at:
+            words |= {local_part, *domain.split(".")[:-1]}
+    return {_folded(word) for word in words if word.strip()}
+
+
+def _folded(text: str) -> str:
+    """Return what is the same for all spellings of a text: compatibility forms and case do not count."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _only(text: str, kinds: str) -> str:
+    """Return the characters of these kinds: L for letters, M for the marks on them, N for digits and other numbers."""
+    return "".join(char for char in text if unicodedata.category(char)[0] in kinds)
+
+
+def _is_repeated(text: str, word: str) -> bool:
+    return bool(text and word) and text == word * (len(text) // len(word))
+
+
+def _is_sequence(text: str, words: frozenset[str]) -> bool:
+    """Tell whether a text is some of the words, one after the other. Takes time by its length times the number of words."""
+    ends = {0}
+    for at in range(len(text)):
+        if at in ends:
+            ends |= {at + len(word) for word in words if text.startswith(word, at)}
+    return bool(text) and len(text) in ends

@@ -52,6 +52,11 @@ class UserRegistered(Event):
 
 
 @attrs.frozen(kw_only=True)
+class UserImported(Event):
+    """An account was brought over from another system."""
+
+
+@attrs.frozen(kw_only=True)
 class UserRenamed(Event):
     """The user has another name."""
 
@@ -94,6 +99,11 @@ class PasswordReset(Event):
 @attrs.frozen(kw_only=True)
 class PasswordRehashed(Event):
     """The same password was hashed again, with today's parameters."""
+
+
+@attrs.frozen(kw_only=True)
+class BreachCheckSkipped(Event):
+    """A new password could not be looked up among those of breaches, and was let pass. At a registration nobody has it yet."""
 
 
 @attrs.frozen(kw_only=True)

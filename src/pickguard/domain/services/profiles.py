@@ -1,7 +1,7 @@
 """Changing and deleting one's own account."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import attrs
 
@@ -17,6 +17,7 @@ from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import Examined, FieldExaminer
 from pickguard.domain.services.letters import Letters
+from pickguard.domain.services.screening import PasswordScreen
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
 from pickguard.ports.hashing import PasswordHasher, Purpose
@@ -33,6 +34,7 @@ class Profiles:
     _changes: AccountChanges
     _authentication: Authentication
     _letters: Letters
+    _screen: PasswordScreen
     _hasher: PasswordHasher
     _clock: Clock
     _fields: FieldExaminer
@@ -73,7 +75,7 @@ class Profiles:
         if needs_proof:
             assert wanted.current_password is not None  # noqa: S101 (no fault means that it was given)
             failures = await self._authentication.prove(before, session, wanted.current_password, client=client)
-        password_hash = await self._hash_other(wanted, spent=self._clock.now() - began)
+        password_hash = await self._hash_other(before, wanted, began)
         new_address = await self._prepare(before, wanted.email)
 
         def decide(account: Account) -> Transition:
@@ -106,9 +108,11 @@ class Profiles:
         snapshot.account.session(parsed.digest, self._clock.now(), self._session_rules)
         return snapshot.account.activity
 
-    async def _hash_other(self, wanted: Examined, *, spent: timedelta) -> str | None:
+    async def _hash_other(self, account: Account, wanted: Examined, began: datetime) -> str | None:
         if wanted.password is None or wanted.password == wanted.current_password:
             return None
+        await self._screen.raise_if_breached(wanted.password, user_id=account.user.id)
+        spent = self._clock.now() - began
         return await self._hasher.hash(wanted.password, purpose=Purpose.PROOF, spent=spent)
 
     async def _prepare(self, account: Account, email: EmailAddress | None) -> "_NewAddress | None":

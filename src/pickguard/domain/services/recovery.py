@@ -15,6 +15,7 @@ from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.password_checks import PasswordChecks
+from pickguard.domain.services.screening import PasswordScreen
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.clock import Clock
 from pickguard.ports.deferred import Deferred
@@ -29,6 +30,7 @@ class Recovery:
     _changes: AccountChanges
     _checks: PasswordChecks
     _letters: Letters
+    _screen: PasswordScreen
     _deferred: Deferred
     _hasher: PasswordHasher
     _clock: Clock
@@ -71,7 +73,10 @@ class Recovery:
         wanted = self._fields.new_password(before.user, password)
         wanted.raise_faults()
         assert wanted.password is not None  # noqa: S101 (it was given)
-        password_hash = await self._hasher.hash(wanted.password, purpose=Purpose.PROOF)
+        began = self._clock.now()
+        await self._screen.raise_if_breached(wanted.password, user_id=parsed.user_id)
+        spent = self._clock.now() - began
+        password_hash = await self._hasher.hash(wanted.password, purpose=Purpose.PROOF, spent=spent)
         # Before the password: whoever has the token owns the account, and a lock must not outlive the reset.
         failures = await self._checks.forgive(before)
 

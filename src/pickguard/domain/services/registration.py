@@ -2,7 +2,7 @@
 
 import contextlib
 import enum
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import attrs
@@ -31,6 +31,7 @@ from pickguard.domain.services.changes import ATTEMPTS, AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.recovery import mail_reset_token
+from pickguard.domain.services.screening import PasswordScreen
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
 from pickguard.ports.deferred import Deferred, Pace
@@ -80,6 +81,7 @@ class Registration:
     _changes: AccountChanges
     _limiter: RateLimiter
     _letters: Letters
+    _screen: PasswordScreen
     _deferred: Deferred
     _pace: Pace
     _hasher: PasswordHasher
@@ -144,9 +146,13 @@ class Registration:
     async def _make(self, asked: _Asked) -> User:
         await self._count(asked.client)
         # Hash first, claim the address then: a claim without its account makes others wait, so it must be short.
-        made = await self._add(asked, await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION))
+        made = await self._add(asked, await self._hash(asked.password, began=self._clock.now()))
         await self._welcome(made)
         return made.account.user
+
+    async def _hash(self, password: str, *, began: datetime) -> str:
+        await self._screen.raise_if_breached(password)
+        return await self._hasher.hash(password, purpose=Purpose.REGISTRATION, spent=self._clock.now() - began)
 
     async def _count(self, client: Client) -> None:
         """Count a registration, whatever comes of it: one that is refused tells that the address has an account."""
@@ -205,8 +211,7 @@ class Registration:
         answer = receipt.answer
         if answer is None:
             await self._count(asked.client)
-            spent = self._clock.now() - began
-            password_hash = await self._hasher.hash(asked.password, purpose=Purpose.REGISTRATION, spent=spent)
+            password_hash = await self._hash(asked.password, began=began)
             # Another try may have ended meanwhile, and its account have been deleted already.
             receipt = await self._receipts.read(request, self._clock.now()) or receipt
             answer = receipt.answer or await self._answer(asked, request, receipt, password_hash)
