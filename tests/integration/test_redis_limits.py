@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -18,7 +19,9 @@ from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.encoding import limit_key, tries_key
 from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.domain.model.errors import RateLimited, StoreUnavailable
-from pickguard.domain.model.limits import Failures, Limit
+from pickguard.domain.model.limits import Failures, Limit, Rate
+from pickguard.entrypoints.bootstrap import open_store
+from pickguard.entrypoints.settings import Settings
 from pickguard.ports.limits import RateLimiter
 from tests.contracts.rate_limiter import (
     ADDRESS,
@@ -118,6 +121,22 @@ def test_any_history_goes_as_the_model_says(program: str, engines: Callable[[str
                 assert await client.pttl(key) > 0
 
     asyncio.run(run())
+
+
+@on_all_engines
+async def test_the_store_comes_with_the_limits_that_are_set_for_all_its_users_together(
+    engine: Engine, direct: redis.asyncio.Redis
+) -> None:
+    one = Settings(store=engine.url, limit_guesses=Rate(1, 10 * SECOND))
+    async with open_store(one) as here, open_store(one) as there:
+        await here.limits.fail(attempt(), NOW)
+        assert await refused(there.limits.check(attempt(), NOW)) == (Limit.GUESSES, 10 * SECOND)
+    await direct.flushall()
+    async with open_store(attrs.evolve(one, rate_limits="off")) as store:
+        for _ in range(200):
+            await store.limits.fail(attempt(), NOW)
+        await store.limits.check(attempt(), NOW)
+    assert not await direct.keys("*")
 
 
 # Nothing lasts.
