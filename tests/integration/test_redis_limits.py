@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -15,10 +16,12 @@ from hypothesis import given
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis import scripts
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.redis.encoding import limit_key, tries_key
+from pickguard.adapters.redis.encoding import limit_key, source_digest, tries_key
 from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.domain.model.errors import RateLimited, StoreUnavailable
-from pickguard.domain.model.limits import Failures, Limit
+from pickguard.domain.model.limits import Failures, Limit, Rate
+from pickguard.entrypoints.bootstrap import open_store
+from pickguard.entrypoints.settings import Settings
 from pickguard.ports.limits import RateLimiter
 from tests.contracts.rate_limiter import (
     ADDRESS,
@@ -26,6 +29,7 @@ from tests.contracts.rate_limiter import (
     ELSEWHERE,
     HERE,
     MINUTE,
+    MS,
     RULES,
     SECOND,
     Limiters,
@@ -40,6 +44,7 @@ from tests.contracts.rate_limiter import (
 from tests.support.accounts import NOW
 from tests.support.engines import PROGRAMS
 from tests.support.faults import FaultyClient
+from tests.support.records import LIMIT, TRIES
 from tests.support.redis_servers import Server
 from tests.support.strategies import examples
 from tests.support.topologies import Replicated
@@ -118,6 +123,34 @@ def test_any_history_goes_as_the_model_says(program: str, engines: Callable[[str
                 assert await client.pttl(key) > 0
 
     asyncio.run(run())
+
+
+@on_all_engines
+async def test_the_store_comes_with_the_limits_that_are_set_for_all_its_users_together(
+    engine: Engine, direct: redis.asyncio.Redis
+) -> None:
+    one = Settings(store=engine.url, limit_guesses=Rate(1, 10 * SECOND))
+    async with open_store(one) as here, open_store(one) as there:
+        await here.limits.fail(attempt(), NOW)
+        assert await refused(there.limits.check(attempt(), NOW)) == (Limit.GUESSES, 10 * SECOND)
+    await direct.flushall()
+    async with open_store(attrs.evolve(one, rate_limits="off")) as store:
+        for _ in range(200):
+            await store.limits.fail(attempt(), NOW)
+        await store.limits.check(attempt(), NOW)
+    assert not await direct.keys("*")
+
+
+@on_all_engines
+async def test_what_is_counted_is_written_like_this_for_good(limiter: RateLimiter, direct: redis.asyncio.Redis) -> None:
+    await limiter.fail(attempt(), NOW)
+    await limiter.fail(attempt(), NOW + MS)
+    await limiter.fail(attempt(ELSEWHERE), NOW + 2 * MS)
+    assert await direct.get(tries_key("pg", ADDRESS)) == TRIES
+    assert await direct.get(limit_key("pg", Limit.SOURCE, HERE)) == LIMIT
+    await limiter.succeed(attempt(), NOW + 3 * MS)
+    left = bytes.fromhex("01 00000000 000000000000 00") + source_digest(ELSEWHERE)
+    assert await direct.get(tries_key("pg", ADDRESS)) == left + bytes.fromhex("00000000 000000000000 0001 019b7ca98f30")
 
 
 # Nothing lasts.

@@ -23,9 +23,11 @@ from pickguard.adapters.redis.encoding import (
     decode_challenges,
     decode_claim,
     decode_credential,
+    decode_limit,
     decode_receipt,
     decode_session,
     decode_snapshot,
+    decode_tries,
     decode_user,
     encode_account,
     encode_activity,
@@ -42,9 +44,12 @@ from pickguard.domain.model.challenges import Challenge, ChallengeDigest, Challe
 from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.idempotency import KEY_DIGEST_BYTES, KeyDigest, Receipt, Refused, Registered
 from pickguard.domain.model.identifiers import SessionId, UserId
+from pickguard.domain.model.limits import Failures
 from pickguard.domain.model.sessions import Client, Session, SessionDigest
+from pickguard.domain.model.tries import FromSource, Window
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.ports.accounts import OPERATION_ID_BYTES, Snapshot
+from tests.support.records import HERE, LIMIT, TRIES
 from tests.support.strategies import USER_ID, examples
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -286,6 +291,22 @@ def test_a_record_of_this_format_is_written_like_this_for_good() -> None:
     assert encode_receipt(receipt) == head + b"$hash"
 
 
+# What scripts write; tests/integration/test_redis_limits.py has them write it.
+
+
+def test_tries_are_read_for_the_account_and_one_source() -> None:
+    run = Failures(count=3, last_at=NOW + 2 * MILLISECOND, last_source="198.51.100.7")
+    here = FromSource(
+        recent=Window((NOW, NOW + MILLISECOND)), run=Failures(count=2, last_at=NOW + MILLISECOND, last_source=None)
+    )
+    assert decode_tries(TRIES, HERE) == (run, here)
+    assert decode_tries(TRIES, "192.0.2.2") == decode_tries(TRIES, None) == (run, FromSource())
+
+
+def test_what_is_counted_is_read() -> None:
+    assert decode_limit(LIMIT) == Window((NOW, NOW + MILLISECOND))
+
+
 # What cannot be read.
 
 READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
@@ -299,6 +320,8 @@ READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     ),
     "claim": (decode_claim, encode_claim(USER_ID, b"12345678", 0)),
     "receipt": (decode_receipt, encode_receipt(Receipt(fingerprint="$hash", answer=Refused()))),
+    "record of tries": (lambda record: decode_tries(record, HERE), TRIES),
+    "limit": (decode_limit, LIMIT),
 }
 each_record = pytest.mark.parametrize("what", READERS)
 
@@ -327,7 +350,12 @@ def test_noise_is_read_or_refused_and_nothing_else(what: str, noise: bytes) -> N
 def test_what_is_too_short_is_refused(what: str) -> None:
     decode, record = READERS[what]
     whole = {"claim", "challenge", "list of activity"}
-    texts_at = {"user": len(record) - len(A_USER.email.value.encode()), "session": len(record) - 2}
+    texts_at = {
+        "user": len(record) - len(A_USER.email.value.encode()),
+        "session": len(record) - 2,
+        "record of tries": 12 + len("198.51.100.7"),  # which by itself is one without sources
+        "limit": 1,
+    }
     for length in range(texts_at.get(what, len(record) - len("$hash") * (what not in whole))):
         with pytest.raises(UnreadableError):
             decode(record[:length])
@@ -356,6 +384,14 @@ def test_what_is_too_short_is_refused(what: str) -> None:
         ("claim", READERS["claim"][1] + b"0"),
         ("receipt", b"\x01\x03" + READERS["receipt"][1][2:]),  # an answer of a third kind
         ("receipt", READERS["receipt"][1] + b"\xff"),
+        ("record of tries", TRIES[:-1]),
+        ("record of tries", TRIES[:-6]),
+        ("record of tries", TRIES + b"0"),
+        ("record of tries", TRIES.replace(b"198.51", b"\xff98.51")),
+        ("record of tries", TRIES.replace(bytes.fromhex("019b7ca98f30"), b"\xff" * 6)),
+        ("limit", b""),
+        ("limit", LIMIT[:-1]),
+        ("limit", LIMIT + b"\xff" * 6),
     ],
 )
 def test_what_is_damaged_is_refused(what: str, record: bytes) -> None:

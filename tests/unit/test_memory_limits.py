@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import attrs
 import pytest
 from hypothesis import given
 
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.domain.model.errors import RateLimited, StoreUnavailable
-from pickguard.domain.model.limits import Failures, Limit, LimitRules
+from pickguard.domain.model.limits import Failures, Limit, LimitRules, Rate
+from pickguard.entrypoints.bootstrap import open_store
+from pickguard.entrypoints.settings import Settings
 from tests.contracts.rate_limiter import (
     ADDRESS,
     ELSEWHERE,
@@ -59,11 +62,13 @@ async def test_what_does_not_count_any_more_takes_no_room() -> None:
         last = NOW + number * SECOND
         await limiter.fail(attempt(f"source {number}", address=f"user{number}@example.com"), last)
         await limiter.count(Limit.REGISTRATIONS, f"source {number}", last)
-        # The longest that anything counts are ten minutes for accounts, two for sources, one for registrations.
-        assert len(limiter) <= 600 + 120 + 60
+        await limiter.count(Limit.MAILS, "often" if number % 150 == 0 else f"user{number}@example.com", last)
+        # The longest that anything counts are ten minutes for accounts, two for sources, one for registrations, five for mails.
+        assert len(limiter) <= 600 + 120 + 60 + 300
     await limiter.check(attempt(), last + day)
+    await limiter.count(Limit.MAILS, "later", last + day)
     await limiter.count(Limit.REGISTRATIONS, HERE, last + day)
-    assert len(limiter) == 1
+    assert len(limiter) == 2
 
 
 async def test_one_account_takes_bounded_room_whoever_guesses() -> None:
@@ -106,3 +111,14 @@ async def test_where_there_are_no_limits_nothing_is_ever_refused() -> None:
         await limiter.fail(attempt(), NOW + number * MS)
         await limiter.count(Limit.REGISTRATIONS, HERE, NOW)
     assert await limiter.succeed(attempt(), NOW) == await limiter.forgive(ADDRESS) == Failures()
+
+
+async def test_the_store_in_memory_comes_with_the_limits_that_are_set() -> None:
+    one = Settings(store="memory:", limit_guesses=Rate(1, 10 * SECOND))
+    async with open_store(one) as store:
+        await store.limits.fail(attempt(), NOW)
+        assert await refused(store.limits.check(attempt(), NOW)) == (Limit.GUESSES, 10 * SECOND)
+    async with open_store(attrs.evolve(one, rate_limits="off")) as store:
+        for _ in range(200):
+            await store.limits.fail(attempt(), NOW)
+        await store.limits.check(attempt(), NOW)

@@ -15,7 +15,11 @@ from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules
 from pickguard.domain.model.tries import FromSource, Window, lengthened, refuse, run_at, waits
 
 CAPACITY: Final = 250_000
-"""How many accounts, and how many subjects of each other limit, can be counted at once, at up to a kilobyte each."""
+"""How many accounts, and how many subjects of each other limit, can be counted at once.
+
+A flood of unknown addresses takes about a kilobyte for each, with its source. An account that as many sources have guessed at
+as a run allows takes a hundred times as much.
+"""
 
 _Counted = TypeVar("_Counted")
 

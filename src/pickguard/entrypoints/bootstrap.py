@@ -48,6 +48,7 @@ from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
 logger = logging.getLogger("pickguard.store")
+mail_logger = logging.getLogger("pickguard.mail")
 
 __all__ = [
     "Argon2Hasher",
@@ -335,6 +336,51 @@ async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords
 
 
 @asynccontextmanager
+async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
+    """Open what sends mail; None where there is none. Raises `SettingsError` for templates that cannot be used."""
+    location = settings.mail_location
+    if location is None:
+        yield None
+        return
+    try:
+        from pickguard.adapters.mail.location import Transport  # noqa: PLC0415
+        from pickguard.adapters.mail.outbox import Outbox  # noqa: PLC0415
+        from pickguard.adapters.mail.rendering import Renderer, TemplateError, sender_of  # noqa: PLC0415
+        from pickguard.adapters.mail.transports import (  # noqa: PLC0415
+            ConsoleTransport,
+            DirectoryTransport,
+            MessageTransport,
+            SmtpTransport,
+        )
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the package {error.name} is not installed: mail needs pickguard[server]") from error
+
+    public_url = settings.base_url(settings.port)
+    try:
+        renderer = Renderer(
+            service_name=settings.service_name,
+            public_url=public_url,
+            sender=sender_of(settings.mail_from, service_name=settings.service_name, public_url=public_url),
+            overrides=settings.mail_templates,
+        )
+    except TemplateError as error:
+        raise SettingsError(f"--mail-templates: {error}") from None
+    transport: MessageTransport
+    if location.transport is Transport.CONSOLE:
+        transport = ConsoleTransport()
+    elif location.path is not None:
+        transport = DirectoryTransport(location.path)
+    else:
+        transport = SmtpTransport(
+            location=location, password=settings.mail_secret(), ca=settings.mail_ca, timeout=settings.mail_timeout
+        )
+        if not settings.public_url:
+            mail_logger.warning("links in mails begin with %s: give --public-url if people reach it elsewhere", public_url)
+    async with Outbox(renderer.render, transport, grace=settings.shutdown_timeout) as outbox:
+        yield outbox
+
+
+@asynccontextmanager
 async def open_services(settings: Settings | None = None, *, events: EventPublisher | None = None) -> AsyncGenerator[Services]:
     """Open the store and wire the use cases to it.
 
@@ -353,6 +399,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         open_store(settings) as store,
         hasher,
         _open_breaches(settings) as breaches,
+        open_mailer(settings) as mailer,
         LoopDeferred(grace=settings.shutdown_timeout) as deferred,
     ):
         yield build_services(
@@ -361,6 +408,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
             hasher=hasher,
             events=events,
             limiter=store.limits,
+            mailer=mailer,
             deferred=deferred,
             breaches=breaches,
             password_rules=PasswordRules(min_length=settings.password_min_length),

@@ -72,8 +72,13 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 stack.enter_context(engine)
             except EngineError as error:
                 raise ServingError(str(error)) from error
+        base = settings.base_url(taken.getsockname()[1])
         running = attrs.evolve(settings, store=engine.url, engine=None) if engine else settings
-        announcement = _announcement(settings, taken.getsockname()[1], certificate)
+        if settings.mail and not settings.public_url:
+            running = attrs.evolve(running, public_url=base)
+        announcement = _announcement(
+            settings, attrs.evolve(settings, public_url="").base_url(taken.getsockname()[1]), certificate
+        )
         if settings.workers == 1:
             _runner()(_work(running, taken, tls, lambda: announce(announcement), engine=engine))
         else:
@@ -447,11 +452,7 @@ class _Supervisor:
             os.waitpid(pid, 0)
 
 
-def _announcement(settings: Settings, port: int, certificate: Path | None) -> str:
-    host = settings.host
-    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 (shown, not bound)
-        host = "127.0.0.1"
-    base = f"{'http' if settings.no_tls else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+def _announcement(settings: Settings, base: str, certificate: Path | None) -> str:
     if settings.store == EMBEDDED:
         data = f"{settings.data_dir} (embedded store; a change is on disk before it is answered)"
     elif settings.store == "memory:":
@@ -468,5 +469,7 @@ def _announcement(settings: Settings, port: int, certificate: Path | None) -> st
         )
     if settings.workers > 1:
         lines.append(f"  workers      {settings.workers}")
+    if settings.mail_location is not None:
+        lines.append(f"  mail         {settings.mail_location.shown}")
     lines += ["", "Register a first user from another terminal:", f"  {attempt}", "", "Stop with Ctrl-C."]
     return "\n".join(lines)

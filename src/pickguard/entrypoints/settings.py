@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
@@ -16,8 +17,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from pickguard.adapters.mail.location import MailLocation
 from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, split_url
+from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.limits import LimitRules, Rate
+from pickguard.domain.model.users import EmailAddress
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
@@ -188,6 +192,42 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _mail(text: str) -> str:
+    MailLocation.parse(text)
+    return text
+
+
+def _sender(text: str) -> str:
+    """Read an address as it stands in a From header (RFC 5322, section 3.4)."""
+    name, address = parseaddr(text)
+    try:
+        EmailAddress.parse(address)
+    except InvalidFields:
+        raise ValueError("give an e-mail address, or a name and an address: Accounts <accounts@example.com>") from None
+    if not name.isprintable():
+        raise ValueError("the name has characters that cannot be shown")
+    return text
+
+
+def _public_url(text: str) -> str:
+    """Read the URL that links begin with, and leave out the slash at its end."""
+    wrong = ValueError("give a URL without user, query and fragment, such as https://accounts.example.com")
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        raise wrong from None
+    if not is_whole or parts.query or parts.fragment or not (text.isascii() and text.isprintable()):
+        raise wrong
+    return text.rstrip("/")
+
+
+def _one_line(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("give one line of text")
+    return text
+
+
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
@@ -276,7 +316,44 @@ class Settings:
     tls_key: Path | None = _setting(None, _path, "Private key of the certificate, PEM, not encrypted.", "PATH")
     no_tls: bool = _setting(False, read_switch, "Speak plain HTTP, for use behind a proxy on the same machine.")
     workers: int = _setting(1, _whole_number(1, 256), "Processes that serve requests.", "NUMBER")
-    mail: str | None = _setting(None, _text, "MERGE.", "URL")
+    mail: str | None = _setting(
+        None,
+        _mail,
+        "Where mail goes: smtp://[user@]host[:port] (by STARTTLS), smtps://…, dir:PATH (a file for each message, for "
+        "development) or console:. Without it no address is verified and no password can be reset.",
+        "URL",
+    )
+    mail_from: str = _setting(
+        "",
+        _sender,
+        "Whom mail is from: an address, or Name <address>. no-reply@ the host of --public-url if not given.",
+        "SENDER",
+    )
+    mail_password: str = _setting(
+        "", _text, "Password for the mail server, of the user that the URL names.", secret=True, in_environment_only=True
+    )
+    mail_password_file: Path | None = _setting(
+        None, _path, "File with the password for the mail server, which PICKGUARD_MAIL_PASSWORD can hold as well.", "PATH"
+    )
+    mail_ca: Path | None = _setting(
+        None,
+        _path,
+        "Certificates, PEM, one of which must vouch for the mail server; the system's if not given.",
+        "PATH",
+    )
+    mail_templates: Path | None = _setting(
+        None, _path, "Directory with templates that take the place of those of the package.", "DIRECTORY"
+    )
+    mail_timeout: timedelta = _setting(
+        10 * _SECOND, _duration(timedelta(milliseconds=100), _MINUTE), "Longest wait for the mail server at each step.", "TIME"
+    )
+    public_url: str = _setting(
+        "",
+        _public_url,
+        "Where people reach the service, for links in mails. The address that it announces if not given.",
+        "URL",
+    )
+    service_name: str = _setting("Pickguard", _one_line, "What the service is called in mails.", "NAME")
     registration: str = _setting(
         "open",
         _one_of("open", "private", "closed"),
@@ -380,6 +457,7 @@ class Settings:
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least level of what is logged.", "LEVEL")
     access_log: bool = _setting(False, read_switch, "Log a line for each request.")
     _location: Location | None = attrs.field(init=False, default=None, repr=False, eq=False)
+    _mail_secret: str | None = attrs.field(init=False, default=None, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -401,6 +479,7 @@ class Settings:
 
     def _check_accounts(self) -> None:
         """Raise where what is chosen about accounts and passwords makes no sense."""
+        self._check_mail()
         if self.registration == "private" and not self.mail:
             raise SettingsError("--registration private needs --mail: without it no address can be verified")
         if self.profile == "nist":
@@ -432,6 +511,37 @@ class Settings:
         if values.get("profile") == "nist":
             values.setdefault("password_min_length", NIST_PASSWORD_MIN_LENGTH)
         return cls(**values)
+
+    def _check_mail(self) -> None:
+        location = self.mail_location
+        given = next((name for name in ("mail_password", "mail_password_file") if getattr(self, name)), None)
+        if given is not None and not (location and location.user):
+            raise SettingsError(f"{option(given).flag} needs a --mail that names a user: smtp://user@host")
+        if location is not None and location.user and given is None:
+            raise SettingsError("--mail names a user: give the password in a file or in PICKGUARD_MAIL_PASSWORD")
+        object.__setattr__(self, "_mail_secret", self._secret("mail_password", None, of_use=True))
+        if self.mail_ca is not None and not (location and location.is_smtp):
+            raise SettingsError("--mail-ca needs a --mail of smtp:// or smtps://")
+        if self.mail_ca is not None:
+            _check_readable("--mail-ca", self.mail_ca)
+        if self.mail_templates is not None and not self.mail_templates.is_dir():
+            raise SettingsError(f"--mail-templates: {self.mail_templates} is no directory")
+
+    @property
+    def mail_location(self) -> MailLocation | None:
+        """Where mail goes; None where there is none."""
+        return None if self.mail is None else MailLocation.parse(self.mail)
+
+    def mail_secret(self) -> str | None:
+        """Return the password for the mail server, wherever it was given."""
+        return self._mail_secret
+
+    def base_url(self, port: int) -> str:
+        """Return where the service is reached: the public URL, or the address that it listens at."""
+        if self.public_url:
+            return self.public_url
+        host = "127.0.0.1" if self.host in {"", "0.0.0.0", "::"} else self.host  # noqa: S104 (shown, not bound)
+        return f"{'http' if self.no_tls else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def _check_nist(self) -> None:
         """Raise where the settings fall short of NIST SP 800-63B-4: sections 3.1.1.2, 2.1.3 and 3.2.2."""

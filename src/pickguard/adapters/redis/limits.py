@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pickguard.adapters.redis.accounts import DEFAULT_PREFIX
 from pickguard.adapters.redis.commands import FAILURES, Client, Commands, UnderReplicatedError, unavailable
@@ -43,11 +43,7 @@ class RedisRateLimiter:
 
     async def check(self, attempt: Attempt, now: datetime) -> None:
         """See `RateLimiter.check`. Reads two keys at most, in one round trip."""
-        tries, reached = await self._look(attempt, now)
-        if tries is not None:
-            run, here = decode_tries(tries, attempt.source)
-            reached += waits(attempt, run=run, here=here, rules=self._rules, now=now)
-        refuse(reached)
+        await self._look(attempt, now)
 
     async def fail(self, attempt: Attempt, now: datetime) -> None:
         """See `RateLimiter.fail`."""
@@ -58,9 +54,7 @@ class RedisRateLimiter:
 
     async def succeed(self, attempt: Attempt, now: datetime) -> Failures:
         """See `RateLimiter.succeed`. Where nothing was counted for the account, the two keys are read, and that is all."""
-        tries, reached = await self._look(attempt, now)
-        refuse(reached)
-        if tries is None:
+        if await self._look(attempt, now) is None:
             return Failures()
         key = tries_key(self._prefix, attempt.address)
         answer = await self._repeatable(SUCCEED, key, *self._arguments(attempt, now))
@@ -86,16 +80,21 @@ class RedisRateLimiter:
         if wait:
             raise RateLimited(limit, retry_after=wait * _MILLISECOND)
 
-    async def _look(self, attempt: Attempt, now: datetime) -> tuple[bytes | None, list[tuple[Limit, timedelta]]]:
-        """Return what is counted for an account, and whether the source's limit over all accounts is reached."""
-        tries = self._commands.ask("GET", tries_key(self._prefix, attempt.address))
-        if attempt.source is None:
-            return await tries, []
-        record, counted = await asyncio.gather(
-            tries, self._commands.ask("GET", limit_key(self._prefix, Limit.SOURCE, attempt.source))
-        )
-        wait = None if counted is None else decode_limit(counted).wait(self._rules.source, now)
-        return record, [] if wait is None else [(Limit.SOURCE, wait)]
+    async def _look(self, attempt: Attempt, now: datetime) -> bytes | None:
+        """Return what is counted for an account. Raises `RateLimited`."""
+        reading = [self._commands.ask("GET", tries_key(self._prefix, attempt.address))]
+        if attempt.source is not None:
+            reading.append(self._commands.ask("GET", limit_key(self._prefix, Limit.SOURCE, attempt.source)))
+        tries, *counted = await asyncio.gather(*reading)
+        reached: list[tuple[Limit, timedelta]] = []
+        if tries is not None:
+            run, here = decode_tries(tries, attempt.source)
+            reached += waits(attempt, run=run, here=here, rules=self._rules, now=now)
+        for record in counted:
+            if record is not None and (wait := decode_limit(record).wait(self._rules.source, now)) is not None:
+                reached.append((Limit.SOURCE, wait))
+        refuse(reached)
+        return cast("bytes | None", tries)
 
     def _arguments(self, attempt: Attempt, now: datetime) -> tuple[Any, ...]:
         """Return what the scripts on an account's tries are given."""

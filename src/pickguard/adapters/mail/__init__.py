@@ -1,0 +1,1 @@
+"""Mail: what is posted is rendered, sent by one of several transports, and tried again where that fails."""

@@ -1,0 +1,141 @@
+"""What is waiting to be sent."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from typing import Final, Self
+
+import attrs
+
+from pickguard.adapters.mail.transports import DeliveryError, MessageTransport
+from pickguard.domain.model.mail import Mail, TokenMail
+
+logger = logging.getLogger("pickguard.mail")
+
+CAPACITY: Final = 1000
+AT_ONCE: Final = 4
+PAUSES: Final = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
+"""How long to wait before each further try. Afterwards a mail is given up: its news have grown old."""
+_JITTER: Final = 0.25
+
+
+@attrs.define(kw_only=True, eq=False)
+class _Letter:
+    """A mail on its way, and how often it was tried."""
+
+    mail: Mail
+    tries: int = 0
+
+
+class Outbox:
+    """A `Mailer` with a queue in memory. Use it as a context manager: leaving it sends what can be sent within `grace`.
+
+    A few mails are sent at once. One that fails waits aside for its next try and holds up no other. What waits is lost with the
+    process, on purpose: mails hold tokens, and tokens are stored nowhere.
+    """
+
+    def __init__(
+        self,
+        render: Callable[[Mail], EmailMessage],
+        transport: MessageTransport,
+        *,
+        grace: timedelta = timedelta(seconds=3),
+        capacity: int = CAPACITY,
+        at_once: int = AT_ONCE,
+        pauses: Sequence[timedelta] = PAUSES,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._render = render
+        self._transport = transport
+        self._grace = grace
+        self._capacity = capacity
+        self._at_once = at_once
+        self._pauses = tuple(pauses)
+        self._now = now
+        self._ready: deque[_Letter] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+
+    def post(self, mail: Mail) -> None:
+        """See `Mailer.post`."""
+        if len(self._ready) + len(self._aside) >= self._capacity:
+            logger.warning("dropped a mail (%s): too many are waiting", _kind(mail))
+            return
+        self._ready.append(_Letter(mail=mail))
+        self._begin()
+
+    async def drain(self) -> None:
+        """Return when nothing is waiting or on its way."""
+        while tasks := {*self._senders, *self._aside}:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def __aenter__(self) -> Self:
+        """Nothing is connected before there is a mail."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Try once more what waits, for as long as the grace lasts, and give up the rest."""
+        self._closing.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace.total_seconds()):
+                await self.drain()
+        tasks = [*self._senders, *self._aside]
+        lost = len(tasks) + len(self._ready)
+        self._ready.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if lost:
+            logger.warning("stopped with %d %s unsent", lost, "mail" if lost == 1 else "mails")
+
+    def _begin(self) -> None:
+        while self._ready and len(self._senders) < self._at_once:
+            self._start(self._send(self._ready.popleft()), self._senders)
+
+    def _start(self, work: Coroutine[None, None, None], tasks: "set[asyncio.Task[None]]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+
+        def end(ended: "asyncio.Task[None]") -> None:
+            tasks.discard(ended)
+            self._begin()
+
+        task.add_done_callback(end)
+
+    async def _send(self, letter: _Letter) -> None:
+        mail = letter.mail
+        if isinstance(mail, TokenMail) and self._now() >= mail.expires_at:
+            logger.warning("gave up a mail (%s): its token has expired", _kind(mail))
+            return
+        letter.tries += 1
+        try:
+            message = self._render(mail)
+            sender = message["From"].addresses[0].addr_spec
+            recipient = message["To"].addresses[0].addr_spec
+            await self._transport.send(message, sender=sender, recipient=recipient)
+        except DeliveryError as error:
+            if error.permanent or letter.tries > len(self._pauses) or self._closing.is_set():
+                logger.warning("gave up a mail (%s) after %d tries: %s", _kind(mail), letter.tries, error)
+                return
+            logger.info("a mail (%s) was not sent and will be tried again: %s", _kind(mail), error)
+            self._start(self._wait_aside(letter), self._aside)
+        except Exception:
+            logger.exception("failed to send a mail (%s)", _kind(mail))
+
+    async def _wait_aside(self, letter: _Letter) -> None:
+        pause = self._pauses[letter.tries - 1].total_seconds() * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (no secret)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._closing.wait()
+        self._ready.append(letter)
+
+
+def _kind(mail: Mail) -> str:
+    """Return what a mail is about, in the log's words. Nothing else of it belongs into a log."""
+    return type(mail).__name__
