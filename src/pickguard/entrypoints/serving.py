@@ -442,7 +442,8 @@ class _Supervisor:
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        give_up_at = time.monotonic() + 2 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
+        # Requests, aiohttp's own clean-up, work after answers and mail each have their time.
+        give_up_at = time.monotonic() + 4 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
         while self._workers and time.monotonic() < give_up_at:
             self._reap()
             time.sleep(0.02)

@@ -9,6 +9,7 @@ from pickguard.domain.model.events import LimitReached
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import Mail, Notice
+from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.tokens import SECRET_BYTES
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
@@ -41,13 +42,13 @@ class Letters:
         """Return a token to be mailed."""
         return MailedToken(user_id=user_id, secret=self._secrets.random_bytes(SECRET_BYTES))
 
-    async def admit(self, address_key: str) -> bool:
-        """Count one mail to an address, and tell whether it may be sent. May raise `StoreUnavailable`."""
+    async def admit(self, address_key: str, *, client: Client | None) -> bool:
+        """Count one mail to an address, asked for from there, and tell whether it may be sent. May raise `StoreUnavailable`."""
         now = self._clock.now()
         try:
             await self._limiter.count(Limit.MAILS, address_key, now)
         except RateLimited:
-            self._events.publish(LimitReached(user_id=None, at=now, limit=Limit.MAILS))
+            self._events.publish(LimitReached(user_id=None, at=now, client=client or Client(), limit=Limit.MAILS))
             return False
         return True
 
@@ -61,7 +62,7 @@ class Letters:
         if self._mailer is None:
             return
         try:
-            admitted = account.user.email_verified or await self.admit(account.user.email.key)
+            admitted = account.user.email_verified or await self.admit(account.user.email.key, client=notice.client)
         except Unavailable:
             return  # the address may be anybody's, so in doubt it is left alone
         if admitted:

@@ -76,7 +76,7 @@ class Profiles:
             assert wanted.current_password is not None  # noqa: S101 (no fault means that it was given)
             failures = await self._authentication.prove(before, session, wanted.current_password, client=client)
         password_hash = await self._hash_other(before, wanted, began)
-        new_address = await self._prepare(before, wanted.email)
+        new_address = await self._prepare(before, wanted.email, client)
 
         def decide(account: Account) -> Transition:
             now = self._clock.now()
@@ -115,7 +115,7 @@ class Profiles:
         spent = self._clock.now() - began
         return await self._hasher.hash(wanted.password, purpose=Purpose.PROOF, spent=spent)
 
-    async def _prepare(self, account: Account, email: EmailAddress | None) -> "_NewAddress | None":
+    async def _prepare(self, account: Account, email: EmailAddress | None, client: Client | None) -> "_NewAddress | None":
         """Look whether another address can be had, and prepare what will be mailed to it; None where nothing will.
 
         A pending address is no claim on it: this only spares people a mail that could not be of use to them.
@@ -126,7 +126,7 @@ class Profiles:
         taken_by = owner.account if owner is not None and owner.account.user.id != account.user.id else None
         if taken_by is not None and not self._conceals_users:
             raise AddressTaken
-        token = self._letters.new_token(account.user.id) if await self._letters.admit(email.key) else None
+        token = self._letters.new_token(account.user.id) if await self._letters.admit(email.key, client=client) else None
         return _NewAddress(email=email, token=token, taken_by=taken_by)
 
     def _change_address(

@@ -46,7 +46,7 @@ class Recovery:
             address = EmailAddress.parse(email)
         except InvalidFields:
             address = None
-        admitted = await self._letters.admit(address.key if address else email.strip().lower())
+        admitted = await self._letters.admit(address.key if address else email.strip().lower(), client=client)
         wanted = address if admitted else None
         self._deferred.submit(lambda: self._mail_token(wanted, client or Client()), what="a reset that was asked for")
 

@@ -147,7 +147,7 @@ class Registration:
         await self._count(asked.client)
         # Hash first, claim the address then: a claim without its account makes others wait, so it must be short.
         made = await self._add(asked, await self._hash(asked.password, began=self._clock.now()))
-        await self._welcome(made)
+        await self._welcome(made, asked.client)
         return made.account.user
 
     async def _hash(self, password: str, *, began: datetime) -> str:
@@ -177,13 +177,13 @@ class Registration:
             account = account.challenge(ChallengeKind.VERIFY_ADDRESS, token, now, self._letters.rules)
         return _Made(account=await self._changes.add(account, transition.events, client=asked.client), token=token)
 
-    async def _welcome(self, made: _Made) -> None:
+    async def _welcome(self, made: _Made, client: Client) -> None:
         """Send the token that verifies the address. The account is there already, so nothing may fail for want of that."""
         user = made.account.user
         if made.token is None:
             return
         try:
-            admitted = await self._letters.admit(user.email.key)
+            admitted = await self._letters.admit(user.email.key, client=client)
         except Unavailable:
             return
         if admitted:
@@ -194,7 +194,7 @@ class Registration:
     async def _tell_owner(self, address: EmailAddress, client: Client) -> None:
         """Tell the owner of an address that somebody tried to register it, with a token for the case that it was they."""
         found = await self._accounts.find(address)
-        if found is None or found.account.user.disabled or not await self._letters.admit(address.key):
+        if found is None or found.account.user.disabled or not await self._letters.admit(address.key, client=client):
             return
         await mail_reset_token(
             self._changes, self._letters, found, now=self._clock.now(), kind=AlreadyRegistered, client=client
@@ -253,7 +253,7 @@ class Registration:
             # Another try was quicker, and its account was deleted before this one asked for the address. That was the answer.
             await self._changes.remove(user.id, lambda account: UserDeleted(user_id=account.user.id, at=self._clock.now()))
         else:
-            await self._welcome(made)
+            await self._welcome(made, asked.client)
         return stands
 
     async def _answer_taken(self, asked: _Asked, request: KeyDigest, receipt: Receipt) -> Answer:

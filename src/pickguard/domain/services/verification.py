@@ -38,7 +38,7 @@ class Verification:
         snapshot.account.session(parsed.digest, self._clock.now(), self._session_rules)
         user = snapshot.account.user
         to = user.pending_email or user.email
-        if (user.email_verified and user.pending_email is None) or not await self._letters.admit(to.key):
+        if (user.email_verified and user.pending_email is None) or not await self._letters.admit(to.key, client=client):
             return
         if await self._is_anothers(user):
             return
