@@ -43,6 +43,6 @@ def test_a_profile_that_is_written_down_in_code_is_held_to_it() -> None:
 
 
 def test_private_registration_needs_mail() -> None:
-    with pytest.raises(SettingsError, match="^--registration private needs --mail"):
+    with pytest.raises(SettingsError, match=r"^--registration private needs --mail"):
         load(registration="private")
     assert load(registration="private", mail="console:").registration == "private"
