@@ -17,7 +17,7 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults engines bench bench-peers lock wheel clean
+.PHONY: help serve native test lint unit faults fuzz engines bench bench-peers timing lock wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ unit: $(VENV)/.dev ## The unit tests only, in a few seconds
 faults: $(VENV)/.dev ## Kills, power cuts, fail-overs, lost replies; ROUNDS=20 for twenty times as many
 	PICKGUARD_FAULT_ROUNDS=$(or $(ROUNDS),1) $(PYTEST) --numprocesses auto tests/faults
 
+fuzz: $(VENV)/.dev ## Requests that nobody meant, to every route; ROUNDS=50 for fifty times as many
+	PICKGUARD_FUZZ_ROUNDS=$(or $(ROUNDS),1) $(PYTEST) --numprocesses auto tests/security/test_fuzz.py
+
 engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey that is supported; takes some minutes
 	$(BIN)/python -m tests.support.engine_matrix .engines $(ARGS)
 
@@ -61,6 +64,9 @@ bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; 6 to 15 m
 bench-peers: $(VENV)/.dev .peers/.installed ## The same for other services, which are downloaded for it
 	@cp bench/performance/peers/better_auth/server.mjs .peers/better_auth
 	@$(BIN)/python -m bench.performance --peers $(ARGS)
+
+timing: $(VENV)/.dev ## Whether the time of an answer tells who has an account; some minutes, ARGS=--quick for one
+	@$(BIN)/python -m bench.timing $(ARGS)
 
 lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(PIP) install uv

@@ -190,6 +190,7 @@ class HttpApiContract:
 
     # Conventions
 
+    @pytest.mark.requirement(75)
     async def test_the_log_holds_nothing_that_a_client_keeps_secret(
         self, accounts: AccountRepository, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -227,6 +228,8 @@ class HttpApiContract:
             assert secret not in log
             assert secret.replace(" ", "%20") not in log
 
+    @pytest.mark.requirement(77)
+    @pytest.mark.would_have_caught("django-cve-2025-48432")
     async def test_no_client_can_write_a_line_of_the_log(
         self, accounts: AccountRepository, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -267,6 +270,7 @@ class HttpApiContract:
     async def test_without_mail_its_resources_do_not_exist(self, api: Api, path: str) -> None:
         assert (await api.call("POST", path, {})).outcome == (404, "not-found")
 
+    @pytest.mark.requirement(55)
     @pytest.mark.parametrize("path", ALLOWED)
     async def test_a_method_that_a_resource_has_not_is_named_so_beside_those_that_it_has(self, api: Api, path: str) -> None:
         for method in METHODS - ALLOWED[path]:
@@ -276,6 +280,7 @@ class HttpApiContract:
             if method != "HEAD":
                 assert answer.slug == "method-not-allowed"
 
+    @pytest.mark.requirement(82)
     @pytest.mark.parametrize("slug", TYPES)
     async def test_every_type_of_problem_is_explained_at_its_own_path(self, api: Api, slug: str) -> None:
         page = await api.call("GET", f"/problems/{slug}", headers={"Accept": "text/html"})
@@ -316,6 +321,7 @@ class HttpApiContract:
         answers = [await api.call("GET", "/livez") for _ in range(5)]
         assert len({answer.headers["X-Request-ID"] for answer in answers}) == 5
 
+    @pytest.mark.requirement(49)
     async def test_other_origins_are_told_nothing(self, api: Api) -> None:
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         assert (await api.call("OPTIONS", "/v1/users", headers=headers)).status == 405
@@ -367,6 +373,7 @@ class HttpApiContract:
         assert refused.outcome == (422, "idempotency-key-reused")
         assert (await api.call("POST", "/v1/users", REGISTRATION, headers=named)).status == 201
 
+    @pytest.mark.would_have_caught("allauth-1862")
     async def test_many_of_one_name_at_once_get_one_answer(self, api: Api) -> None:
         named = {"Idempotency-Key": "a"}
         answers = await asyncio.gather(*(api.call("POST", "/v1/users", REGISTRATION, headers=named) for _ in range(16)))
@@ -387,6 +394,7 @@ class HttpApiContract:
 
     # The bearer token
 
+    @pytest.mark.requirement(43, 81)
     @pytest.mark.parametrize(("method", "path"), AUTHENTICATED)
     async def test_without_a_token_every_resource_of_a_user_asks_for_one(self, api: Api, method: str, path: str) -> None:
         answer = await api.call(method, path, body_of(method, path))
@@ -395,6 +403,7 @@ class HttpApiContract:
         if method != "HEAD":
             assert answer.slug == "authentication-required"
 
+    @pytest.mark.requirement(81)
     @pytest.mark.parametrize(("method", "path"), AUTHENTICATED)
     async def test_a_token_that_opens_nothing_is_refused_by_every_resource_of_a_user(
         self, api: Api, method: str, path: str
@@ -407,6 +416,7 @@ class HttpApiContract:
         if method != "HEAD":
             assert answer.slug == "invalid-token"
 
+    @pytest.mark.requirement(81)
     @pytest.mark.parametrize(
         "header",
         ["", "Bearer", "Bearer ", "Basic YWRhOnB3", "Token abc", "Bearerx", "pg_abc", "Digest username=x", ", Bearer x"],
@@ -416,11 +426,14 @@ class HttpApiContract:
         assert answer.outcome == (401, "authentication-required")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pickguard"'
 
+    @pytest.mark.requirement(81)
+    @pytest.mark.would_have_caught("gotrue-2387")
     @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR"])
     async def test_the_scheme_may_be_in_any_case(self, api: Api, scheme: str) -> None:
         token = await api.sign_up()
         assert (await api.call("GET", ME, headers={"Authorization": f"{scheme} {token}"})).status == 200
 
+    @pytest.mark.requirement(29)
     async def test_a_token_that_is_anything_but_what_was_given_out_is_refused(self, api: Api) -> None:
         token = await api.sign_up()
         flipped = token[:20] + ("A" if token[20] != "A" else "B") + token[21:]
@@ -453,12 +466,14 @@ class HttpApiContract:
         ]
         assert answers[1:] == answers[:-1]
 
+    @pytest.mark.requirement(74)
     async def test_two_authorization_headers_are_one_too_many(self, api: Api) -> None:
         token = await api.sign_up()
         headers = CIMultiDict([("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")])
         for path in (ME, "/livez", "/v1/sessions"):
             assert (await api.call("GET", path, headers=headers)).outcome == (400, "malformed-request")
 
+    @pytest.mark.requirement(69)
     async def test_a_token_counts_in_the_header_only(self, api: Api) -> None:
         token = await api.sign_up()
         for path in (f"{ME}?access_token={token}", f"{ME}?token={token}"):
@@ -469,6 +484,7 @@ class HttpApiContract:
         assert (await api.call("PATCH", ME, {"access_token": token})).outcome == (401, "authentication-required")
         assert (await api.call("GET", ME, headers={"Cookie": f"access_token={token}"})).status == 401
 
+    @pytest.mark.requirement(31)
     async def test_a_token_has_a_known_prefix_and_is_never_the_same(self, api: Api) -> None:
         await api.register()
         tokens = [await api.log_in() for _ in range(5)]
@@ -477,6 +493,7 @@ class HttpApiContract:
 
     # Registration
 
+    @pytest.mark.requirement(40)
     async def test_registering_answers_with_the_user(self, api: Api) -> None:
         body = {"name": NAME, "email": EMAIL, "password": GOOD_PASSWORD}
         answer = await api.call("POST", "/v1/users", body)
@@ -496,6 +513,8 @@ class HttpApiContract:
             assert (await api.call("POST", "/v1/users", body)).outcome == (409, "email-taken")
         await api.log_in("ADA@XN--BCHER-KVA.example.com")
 
+    @pytest.mark.requirement(45)
+    @pytest.mark.would_have_caught("gotrue-2675", "allauth-1862")
     async def test_of_32_who_register_one_address_at_once_one_succeeds(self, api: Api) -> None:
         spellings = [EMAIL, EMAIL.upper(), EMAIL.title(), "aDA@EXAMPLE.com"] * 8
         answers = await asyncio.gather(
@@ -517,6 +536,7 @@ class HttpApiContract:
         assert user["name"] == case[1]
         assert (await api.me(await api.log_in()))["name"] == case[1]
 
+    @pytest.mark.requirement(42, 58)
     @ids(BAD_NAMES)
     async def test_a_bad_name_is_refused(self, api: Api, case: str) -> None:
         answer = await api.call("POST", "/v1/users", {"name": case, "email": EMAIL, "password": GOOD_PASSWORD})
@@ -530,6 +550,8 @@ class HttpApiContract:
         assert user["email"] == case[1]
         assert (await api.me(await api.log_in(case[0])))["email"] == case[1]
 
+    @pytest.mark.requirement(42, 58)
+    @pytest.mark.would_have_caught("django-cve-2019-19844")
     @ids(BAD_EMAILS)
     async def test_a_bad_address_is_refused(self, api: Api, case: str) -> None:
         answer = await api.call("POST", "/v1/users", {"name": NAME, "email": case, "password": GOOD_PASSWORD})
@@ -538,6 +560,7 @@ class HttpApiContract:
         body = {"email": case, "current_password": GOOD_PASSWORD}
         assert (await api.call("PATCH", ME, body, token=token)).faults == [("#/email", "invalid_email")]
 
+    @pytest.mark.requirement(3, 4)
     @ids(GOOD_PASSWORDS)
     async def test_a_good_password_is_taken_whole(self, api: Api, case: str) -> None:
         await api.register(password=case)
@@ -546,6 +569,7 @@ class HttpApiContract:
             if len(other) <= 256:
                 assert (await api.try_log_in(password=other)).outcome == (401, "invalid-credentials"), other
 
+    @pytest.mark.requirement(1, 7)
     @ids(BAD_PASSWORDS)
     async def test_a_bad_password_is_refused_at_registration_and_change(self, api: Api, case: tuple[str, str]) -> None:
         email = "ada.lovelace@example.com"
@@ -557,16 +581,19 @@ class HttpApiContract:
         assert (await api.call("PATCH", ME, body, token=token)).faults == [("#/password", code)]
         assert await api.opens(await api.log_in(email))
 
+    @pytest.mark.requirement(5)
     async def test_a_password_is_the_same_in_either_normal_form(self, api: Api) -> None:
         await api.register(password="cr\u00e8me br\u00fbl\u00e9e")
         assert await api.opens(await api.log_in(password="cre\u0300me bru\u0302le\u0301e"))
 
+    @pytest.mark.requirement(7)
     async def test_a_new_password_may_not_be_the_name_or_address_that_comes_with_it(self, api: Api) -> None:
         token = await api.sign_up()
         for member, value in (("name", "Augusta Ada King"), ("email", "augusta@example.com")):
             body = {member: value, "password": value.upper(), "current_password": GOOD_PASSWORD}
             assert (await api.call("PATCH", ME, body, token=token)).faults == [("#/password", "password_guessable")]
 
+    @pytest.mark.requirement(42)
     async def test_all_faults_of_a_registration_are_in_one_answer(self, api: Api) -> None:
         body = {"name": " ", "email": "ada", "password": "short", "admin": True, "a/b~c": 1}
         assert (await api.call("POST", "/v1/users", body)).faults == [
@@ -602,6 +629,7 @@ class HttpApiContract:
         # RFC 6901, section 5: "#" is the whole document, "#/" its member with the empty name.
         assert (await api.call("POST", "/v1/users", body)).faults == [("#/", "unknown_field")]
 
+    @pytest.mark.requirement(73)
     @pytest.mark.parametrize("value", [None, True, 1, 1.5, [], ["x"], {}, {"a": 1}])
     @pytest.mark.parametrize(
         ("request_line", "member"), [(line, member) for line, body in BODIES.items() for member in body], ids=str
@@ -632,6 +660,7 @@ class HttpApiContract:
 
     # Log-in
 
+    @pytest.mark.requirement(40)
     async def test_a_log_in_answers_with_a_token_the_session_and_the_user(self, api: Api) -> None:
         user = await api.register()
         answer = await api.try_log_in(User_Agent="curl/8.9")
@@ -650,6 +679,7 @@ class HttpApiContract:
         assert session["expires_at"] == "2026-01-16T03:04:05.678Z"
         assert await api.me(content["access_token"]) == user
 
+    @pytest.mark.requirement(17)
     async def test_a_log_in_with_a_wrong_password_answers_as_for_an_unknown_address(self, api: Api) -> None:
         await api.register()
         same_id = str(uuid4())
@@ -692,6 +722,7 @@ class HttpApiContract:
         answer = await api.raw(head.encode() + body)
         assert answer.json()["session"]["user_agent"] is None
 
+    @pytest.mark.requirement(54)
     async def test_where_a_request_came_from_is_not_for_the_client_to_say(self, api: Api) -> None:
         await api.register()
         token = await api.log_in(X_Forwarded_For="203.0.113.9", Forwarded="for=203.0.113.9", X_Real_IP="203.0.113.9")
@@ -815,6 +846,8 @@ class HttpApiContract:
         answer = await api.call(*line, BODIES[line], token=token, headers={"Content-Type": "application/merge-patch+json"})
         assert answer.outcome == (415, "unsupported-media-type")
 
+    @pytest.mark.requirement(8, 35)
+    @pytest.mark.would_have_caught("browsertrix-1272")
     @pytest.mark.parametrize("change", [{"email": OTHER_EMAIL}, {"password": OTHER_PASSWORD}, {"email": EMAIL}])
     async def test_a_change_of_address_or_password_needs_the_password(self, api: Api, change: dict[str, str]) -> None:
         token = await api.sign_up()
@@ -839,6 +872,7 @@ class HttpApiContract:
         assert await api.opens(await api.log_in(OTHER_EMAIL))
         await api.register(email=EMAIL)
 
+    @pytest.mark.would_have_caught("fender-update")
     async def test_an_address_that_somebody_has_cannot_be_changed_to(self, api: Api) -> None:
         token = await api.sign_up()
         await api.register(name="Grace", email=OTHER_EMAIL)
@@ -860,6 +894,7 @@ class HttpApiContract:
             body = {"email": email, "current_password": GOOD_PASSWORD}
             assert (await api.call("PATCH", ME, body, token=token)).json()["email"] == email
 
+    @pytest.mark.requirement(34)
     async def test_a_new_password_ends_the_other_sessions_and_keeps_the_token(self, api: Api) -> None:
         token = await api.sign_up()
         others = [await api.log_in() for _ in range(3)]
@@ -878,6 +913,7 @@ class HttpApiContract:
         user = await api.me(await api.log_in(OTHER_EMAIL, OTHER_PASSWORD))
         assert (user["name"], user["email"]) == ("Grace", OTHER_EMAIL)
 
+    @pytest.mark.requirement(40)
     async def test_no_answer_holds_a_password_or_a_hash(self, api: Api) -> None:
         token = await api.sign_up()
         answers = [
@@ -930,6 +966,7 @@ class HttpApiContract:
         users = [await api.me(token) for token in tokens]
         assert [user["email"] for user in users].count(EMAIL) == 1
 
+    @pytest.mark.would_have_caught("romm-4635")
     async def test_a_log_in_beside_a_change_of_password_opens_nothing_after_it(self, api: Api) -> None:
         token = await api.sign_up()
         change = {"password": OTHER_PASSWORD, "current_password": GOOD_PASSWORD}
@@ -961,6 +998,8 @@ class HttpApiContract:
         assert (await api.try_log_in(EMAIL, passwords[1 - winner])).status == 401
         await api.log_in(EMAIL, passwords[winner])
 
+    @pytest.mark.requirement(33, 45)
+    @pytest.mark.would_have_caught("warehouse-deleted")
     async def test_after_a_deletion_nothing_of_the_user_is_left_whatever_was_in_flight(self, api: Api) -> None:
         token = await api.sign_up()
         user = await api.me(token)
@@ -982,6 +1021,7 @@ class HttpApiContract:
             assert again["id"] != user["id"]
             assert len(await api.sessions(await api.log_in(email))) == 1
 
+    @pytest.mark.requirement(45)
     async def test_of_two_deletions_at_once_one_happens(self, api: Api) -> None:
         tokens = [await api.sign_up(), await api.log_in()]
         answers = await asyncio.gather(*(api.call("DELETE", ME, token=token) for token in tokens))
@@ -992,6 +1032,7 @@ class HttpApiContract:
         answers = await asyncio.gather(*(api.call("DELETE", "/v1/sessions/current", token=token) for _ in range(2)))
         assert sorted(answer.outcome for answer in answers) == [(204, ""), (401, "invalid-token")]
 
+    @pytest.mark.requirement(45)
     async def test_of_many_reauthentications_at_once_one_gets_the_session(self, api: Api) -> None:
         token = await api.sign_up()
         path = "/v1/sessions/current/reauthentication"
@@ -1010,6 +1051,7 @@ class HttpApiContract:
 
     # Deleting the user
 
+    @pytest.mark.requirement(33)
     async def test_a_deleted_user_is_gone_and_the_address_free(self, api: Api) -> None:
         token = await api.sign_up()
         other = await api.log_in()
@@ -1023,6 +1065,7 @@ class HttpApiContract:
         assert (await api.try_log_in()).outcome == (401, "invalid-credentials")
         assert len(await api.sessions(await api.log_in(EMAIL, OTHER_PASSWORD))) == 1
 
+    @pytest.mark.requirement(37, 43)
     async def test_a_deletion_needs_a_password_proved_within_15_minutes(self, api: Api, clock: FakeClock) -> None:
         token = await api.sign_up()
         clock.advance(timedelta(minutes=15, seconds=1))
@@ -1042,6 +1085,7 @@ class HttpApiContract:
 
     # Sessions
 
+    @pytest.mark.requirement(31)
     async def test_a_reauthentication_gives_the_same_session_another_token(self, api: Api, clock: FakeClock) -> None:
         token = await api.sign_up()
         before = (await api.call("GET", "/v1/sessions/current", token=token)).json()
@@ -1075,6 +1119,7 @@ class HttpApiContract:
         answer = await api.call("POST", "/v1/sessions/current/reauthentication", {"password": "x" * 257}, token=token)
         assert answer.faults == [("#/password", "password_too_long")]
 
+    @pytest.mark.requirement(36, 40)
     async def test_sessions_are_listed_newest_first_and_the_one_in_use_is_marked(self, api: Api, clock: FakeClock) -> None:
         await api.register()
         tokens = []
@@ -1098,6 +1143,7 @@ class HttpApiContract:
         assert session["last_used_at"] == "2026-01-02T03:05:06.678Z"
         assert session["expires_at"] == "2026-01-16T03:05:06.678Z"
 
+    @pytest.mark.requirement(32)
     async def test_a_log_out_ends_its_own_session_only(self, api: Api) -> None:
         token = await api.sign_up()
         other = await api.log_in()
@@ -1105,6 +1151,7 @@ class HttpApiContract:
         assert [await api.opens(each) for each in (token, other)] == [False, True]
         assert len(await api.sessions(other)) == 1
 
+    @pytest.mark.requirement(36)
     async def test_one_session_can_be_ended_from_another(self, api: Api) -> None:
         token = await api.sign_up()
         content = (await api.try_log_in()).json()
@@ -1128,6 +1175,7 @@ class HttpApiContract:
         assert (await api.call("DELETE", f"/v1/sessions/{session_id}", token=token)).outcome == (404, "not-found")
         assert await api.opens(token)
 
+    @pytest.mark.would_have_caught("keycloak-32500")
     async def test_all_sessions_can_be_ended(self, api: Api) -> None:
         tokens = [await api.sign_up(), await api.log_in(), await api.log_in()]
         assert (await api.call("DELETE", "/v1/sessions", token=tokens[1])).status == 204
@@ -1142,6 +1190,7 @@ class HttpApiContract:
         assert (await api.call("DELETE", f"/v1/sessions?{query}", token=tokens[1])).status == 204
         assert [await api.opens(token) for token in tokens] == [False, True, False]
 
+    @pytest.mark.requirement(74)
     @pytest.mark.parametrize(
         "query",
         ["except=others", "except=", "except", "except=Current", "except=current&except=x", "except=current%20", "except=%ff"],
@@ -1159,6 +1208,7 @@ class HttpApiContract:
             assert (await api.call("GET", f"{path}?{query}", token=token)).status == 200
         assert (await api.call("DELETE", f"/v1/sessions?{query}", token=token)).status == 204
 
+    @pytest.mark.requirement(38)
     async def test_users_see_nothing_of_each_other(self, api: Api) -> None:
         ada = await api.sign_up()
         grace = await api.sign_up(name="Grace Hopper", email=OTHER_EMAIL, password=OTHER_PASSWORD)
@@ -1176,6 +1226,7 @@ class HttpApiContract:
         assert await api.opens(grace)
         assert (await api.me(grace))["name"] == "Grace Hopper"
 
+    @pytest.mark.requirement(27)
     async def test_an_unused_session_ends_after_14_days(self, api: Api, clock: FakeClock) -> None:
         token = await api.sign_up()
         clock.advance(timedelta(days=14) - timedelta(seconds=1))
@@ -1183,6 +1234,7 @@ class HttpApiContract:
         clock.advance(timedelta(days=14))
         assert not await api.opens(token)
 
+    @pytest.mark.requirement(27)
     async def test_a_session_in_use_ends_after_30_days(self, api: Api, clock: FakeClock) -> None:
         content = (await api.call("POST", "/v1/users", {"name": NAME, "email": EMAIL, "password": GOOD_PASSWORD})).json()
         token = await api.log_in()
@@ -1198,6 +1250,7 @@ class HttpApiContract:
         clock.advance(timedelta(milliseconds=1))
         assert not await api.opens(token)
 
+    @pytest.mark.requirement(36)
     async def test_an_expired_session_is_neither_listed_nor_ended(self, api: Api, clock: FakeClock) -> None:
         expired = await api.sign_up()
         session = (await api.call("GET", "/v1/sessions/current", token=expired)).json()
@@ -1207,6 +1260,7 @@ class HttpApiContract:
         assert len(await api.sessions(token)) == 1
         assert (await api.call("DELETE", f"/v1/sessions/{session['id']}", token=token)).outcome == (404, "not-found")
 
+    @pytest.mark.requirement(28)
     async def test_the_101st_session_ends_the_least_recently_used(self, api: Api, clock: FakeClock) -> None:
         await api.register()
         first = await api.log_in()

@@ -5,6 +5,8 @@ import signal
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from tests.faults.use_cases import OverHttp
 from tests.faults.workload import load_on
 from tests.support.redis_servers import Server
@@ -14,6 +16,7 @@ from tests.support.tally import UNKNOWN, Tally
 KILLS = 4
 
 
+@pytest.mark.requirement(44)
 async def test_a_killed_service_leaves_nothing_half_done_and_nothing_that_it_acknowledged_is_lost(
     tmp_path: Path, tally: Tally, random: Random, rounds: int
 ) -> None:

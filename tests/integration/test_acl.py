@@ -148,6 +148,7 @@ async def exercise_to_the_end(client: StoreClient, administrator: redis.asyncio.
         raise LeftoverError
 
 
+@pytest.mark.requirement(66)
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
 async def test_the_user_may_do_nothing_else(client: StoreClient, administrator: redis.asyncio.Redis) -> None:
     await administrator.set("other:key", "theirs")
@@ -183,6 +184,7 @@ async def test_the_user_may_do_nothing_else(client: StoreClient, administrator: 
     assert await administrator.get("other:key") == b"theirs"
 
 
+@pytest.mark.requirement(66)
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
 async def test_every_command_of_the_users_line_is_needed(client: StoreClient, administrator: redis.asyncio.Redis) -> None:
     for command in COMMANDS:

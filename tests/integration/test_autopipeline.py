@@ -173,6 +173,7 @@ async def test_an_error_is_the_answer_to_its_own_command_only() -> None:
         assert len(script.connections) == 1
 
 
+@pytest.mark.would_have_caught("redis-py-cve-2023-28858")
 @pytest.mark.parametrize("seed", range(10))
 async def test_who_stops_waiting_takes_nobody_elses_answer(seed: int) -> None:
     random = Random(seed)

@@ -129,6 +129,7 @@ async def by_tls(
         yield server, f"rediss://127.0.0.1:{port}"
 
 
+@pytest.mark.requirement(64)
 async def test_a_store_by_tls_is_reached_where_its_certificate_is_vouched_for(
     by_tls: tuple[Server, str], certificate: tuple[Path, Path]
 ) -> None:
@@ -140,6 +141,7 @@ async def test_a_store_by_tls_is_reached_where_its_certificate_is_vouched_for(
         assert await RedisAccounts(client).get(account.user.id) is not None
 
 
+@pytest.mark.requirement(65)
 async def test_a_store_by_tls_is_refused_where_nobody_vouches_for_it(by_tls: tuple[Server, str]) -> None:
     async with opened(by_tls[1]) as client:
         with pytest.raises(StoreUnavailable, match="certificate") as refused:
@@ -147,6 +149,7 @@ async def test_a_store_by_tls_is_refused_where_nobody_vouches_for_it(by_tls: tup
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.requirement(65)
 async def test_a_store_by_tls_is_refused_under_a_name_that_is_not_its_own(
     by_tls: tuple[Server, str], certificate: tuple[Path, Path]
 ) -> None:

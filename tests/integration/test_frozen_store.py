@@ -7,6 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis import scripts
 from tests.support.fakes import GOOD_PASSWORD
@@ -37,6 +39,7 @@ async def timed(api: Api, method: str, path: str, body: object = None, *, token:
         return str(problem["detail"])
 
 
+@pytest.mark.requirement(67, 79)
 async def test_every_request_ends_in_time_while_the_store_is_frozen(tmp_path: Path) -> None:
     with Engine(tmp_path / "redis") as store:
         async with serving(tmp_path / "data", "--store", store.url, "--no-tls") as service, service.client() as api:
@@ -62,6 +65,7 @@ async def test_every_request_ends_in_time_while_the_store_is_frozen(tmp_path: Pa
             assert await api.me(token) == 200
 
 
+@pytest.mark.requirement(67)
 async def test_a_write_that_met_the_freeze_says_that_its_outcome_is_unknown(tmp_path: Path) -> None:
     with Engine(tmp_path / "redis") as store:
         proxy = Proxy(store.socket_path)

@@ -125,6 +125,7 @@ async def api(broken: BrokenAccounts, clock: FakeClock) -> AsyncGenerator[Api]:
         yield api
 
 
+@pytest.mark.requirement(75, 78, 80)
 async def test_a_fault_of_the_service_is_told_without_detail_and_logged_without_secrets(
     broken: BrokenAccounts, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +161,7 @@ async def test_a_head_request_that_fails_has_no_body(broken: BrokenAccounts, api
     assert (answer.status, answer.body) == (500, b"")
 
 
+@pytest.mark.requirement(79)
 @pytest.mark.parametrize(
     ("failure", "slug", "unknown"),
     [
@@ -207,6 +209,7 @@ async def test_a_request_that_the_store_never_answers_ends_all_the_same(broken: 
         assert "unknown" not in read.json()["detail"]
 
 
+@pytest.mark.requirement(72)
 async def test_a_request_whose_turn_to_hash_would_come_too_late_is_refused_at_once(clock: FakeClock) -> None:
     class Overloaded:
         async def hash(self, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)) -> str:
@@ -271,6 +274,7 @@ async def secure_api(tmp_path: Path, clock: FakeClock) -> AsyncGenerator[Api]:
         yield api
 
 
+@pytest.mark.requirement(47, 48, 50, 70)
 async def test_over_tls_every_answer_asks_for_tls_from_now_on(secure_api: Api) -> None:
     # The header itself is looked for in each of these answers, as is its absence without TLS everywhere else.
     api = secure_api
@@ -294,6 +298,7 @@ async def test_over_tls_every_answer_asks_for_tls_from_now_on(secure_api: Api) -
     assert [answer.status for answer in found] == [304, 200, 401, 404, 405, 412, 413, 415, 422, 417, 417, 400, 204]
 
 
+@pytest.mark.requirement(53)
 async def test_plain_http_at_the_tls_port_is_cut_off_and_others_are_served(secure_api: Api) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", secure_api.port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")

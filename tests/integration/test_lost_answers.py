@@ -51,6 +51,7 @@ async def test_a_registration_whose_claim_was_not_confirmed_succeeds(engine: Eng
         assert await accounts.find(account.user.email) is not None
 
 
+@pytest.mark.would_have_caught("redis-py-261")
 async def test_a_registration_that_was_not_confirmed_succeeds(engine: Engine) -> None:
     async with behind_proxy(engine) as (accounts, proxy):
         once_for(scripts.SAVE, proxy)
@@ -102,6 +103,7 @@ async def test_a_removal_that_was_not_confirmed_frees_the_address(engine: Engine
         await accounts.add(an_account(), operation=operation())
 
 
+@pytest.mark.would_have_caught("redis-py-261")
 async def test_a_write_that_nobody_confirms_is_unknown_and_was_sent_once(engine: Engine) -> None:
     async with behind_proxy(engine) as (accounts, proxy):
         account = an_account()

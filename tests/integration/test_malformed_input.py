@@ -166,6 +166,7 @@ NO_JSON: dict[str, bytes] = {
 }
 
 
+@pytest.mark.requirement(59)
 @cases(NO_JSON)
 async def test_a_body_that_is_no_acceptable_json_is_malformed_wherever_it_is_sent(api: Api, case: bytes) -> None:
     token = await api.sign_up()
@@ -245,6 +246,7 @@ async def test_a_lone_surrogate_is_refused_in_every_field(
     assert (await api.me(token))["name"] == NAME
 
 
+@pytest.mark.requirement(72)
 async def test_a_long_body_without_sense_takes_no_longer_than_one_that_makes_sense(api: Api) -> None:
     # A body of 16 KiB that anybody may send must not hold up everybody else. The margin is wide: this is about squares.
     for body in (b'"' + b'\\"' * 8_000, b'{"a":"' + b"\\\\" * 8_000, b'"' * 16_000, b'{"' + b'":"' * 5_000, b"[]" * 8_000):
@@ -281,6 +283,7 @@ TOO_LARGE_BODIES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.requirement(72, 83)
 @cases(TOO_LARGE_BODIES)
 async def test_a_larger_body_is_refused_without_waiting_for_the_rest(api: Api, case: bytes) -> None:
     async with api.wire() as wire:
@@ -338,6 +341,7 @@ UNSUPPORTED_KINDS: dict[str, bytes | None] = {
 }
 
 
+@pytest.mark.requirement(59, 83)
 @cases(UNSUPPORTED_KINDS)
 async def test_another_kind_of_body_is_not_supported(api: Api, case: bytes | None) -> None:
     token = await api.sign_up()
@@ -445,6 +449,7 @@ REFUSED: dict[str, bytes] = {
 }
 
 
+@pytest.mark.requirement(56, 59)
 @cases(REFUSED)
 async def test_what_is_no_proper_request_is_refused(api: Api, case: bytes) -> None:
     answer = await api.raw(case)
@@ -464,6 +469,7 @@ BROKEN_CHUNKS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.requirement(56)
 @cases(BROKEN_CHUNKS)
 async def test_broken_chunks_are_refused_or_the_connection_ends(api: Api, case: bytes) -> None:
     async with api.wire() as wire:
@@ -582,6 +588,7 @@ TRUNCATED: dict[str, bytes] = {
 }
 
 
+@pytest.mark.requirement(56)
 @cases(TRUNCATED)
 async def test_a_request_that_breaks_off_does_nothing(api: Api, case: bytes) -> None:
     async with api.wire() as wire:
@@ -702,6 +709,7 @@ async def test_whatever_a_path_holds_is_judged(api: Api, target: bytes) -> None:
             assert b"\r\nServer:" not in answer
 
 
+@pytest.mark.requirement(80)
 @given(
     sent=st.lists(
         st.binary(max_size=60) | st.sampled_from([get(), post(b"{}"), post(b"", sized=False), b"\r\n", b"0\r\n\r\n"]),
@@ -996,6 +1004,7 @@ async def read_some(loop: asyncio.AbstractEventLoop, connection: socket.socket) 
         return b""
 
 
+@pytest.mark.requirement(47, 50, 68, 70)
 def test_an_answer_that_breaks_the_conventions_would_be_noticed() -> None:
     # All of the above rests on this function.
     from multidict import CIMultiDict, CIMultiDictProxy  # noqa: PLC0415

@@ -78,6 +78,7 @@ async def commands_of(write: Write) -> int:
         return counting.sent
 
 
+@pytest.mark.requirement(44)
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("fault", ["crash before", "crash after"])
 async def test_a_crash_at_any_command_leaves_nothing_half_done_and_no_address_lost(write: Write, fault: str) -> None:

@@ -47,6 +47,7 @@ async def refuse_by_role(direct: redis.asyncio.Redis) -> None:
     await replicate(direct, "127.0.0.1", "1")
 
 
+@pytest.mark.requirement(79)
 @pytest.mark.parametrize("refuse", [refuse_by_memory, refuse_by_role])
 async def test_a_refused_write_is_no_write(accounts: RedisAccounts, direct: redis.asyncio.Redis, refuse: Refusal) -> None:
     account = an_account(sessions=1)

@@ -109,6 +109,8 @@ async def test_two_services_on_one_redis_give_an_address_to_one(tmp_path: Path, 
             assert sorted(statuses) == [201, *[409] * 15]
 
 
+@pytest.mark.requirement(32, 41)
+@pytest.mark.would_have_caught("supertokens-31")
 async def test_a_token_revoked_at_one_service_is_refused_at_the_other_at_once(tmp_path: Path, valkey: Engine) -> None:
     email = f"ada@{tmp_path.name}.example.com".replace("_", "-")
     async with (
@@ -381,6 +383,7 @@ async def test_environment_variables_configure_it(data_dir: Path) -> None:
     assert not data_dir.exists()
 
 
+@pytest.mark.requirement(53, 63)
 async def test_plain_http_to_the_tls_port_is_not_answered(data_dir: Path) -> None:
     async with serving(data_dir, "--store", "memory:") as service:
         port = int(service.base.rpartition(":")[2])
@@ -393,6 +396,7 @@ async def test_plain_http_to_the_tls_port_is_not_answered(data_dir: Path) -> Non
         writer.close()
 
 
+@pytest.mark.requirement(62)
 async def test_old_protocols_and_suites_are_not_spoken(data_dir: Path) -> None:
     async with serving(data_dir, "--store", "memory:") as service:
         port = int(service.base.rpartition(":")[2])

@@ -151,6 +151,7 @@ def test_a_touch_moves_the_last_use_of_a_live_session_and_nothing_else(planned: 
         assert attrs.evolve(change.after, sessions=()) == attrs.evolve(change.before, sessions=())
 
 
+@pytest.mark.would_have_caught("better-auth-11073")
 def test_a_touch_never_revives_a_session() -> None:
     account = with_sessions(1)
     for gone in (account.end_sessions(NOW, reason=SessionEnd.REVOKED).account, account):

@@ -31,6 +31,7 @@ async def test_a_password_matches_its_hash_and_no_other() -> None:
         assert not await verified(hasher, one, OTHER_PASSWORD)
 
 
+@pytest.mark.requirement(60)
 async def test_the_default_cost_is_what_owasp_asks_for() -> None:
     async with Argon2Hasher(threads=1) as hasher:
         assert (await hashed(hasher)).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
@@ -53,6 +54,8 @@ async def test_there_are_as_many_threads_as_cores_by_default() -> None:
 # What is stored, what is given
 
 
+@pytest.mark.requirement(17)
+@pytest.mark.would_have_caught("gotrue-2223", "openssh-cve-2016-6210")
 async def test_a_log_in_for_nobody_takes_a_real_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | bytes] = []
     real = argon2.PasswordHasher.verify

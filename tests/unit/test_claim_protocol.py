@@ -32,6 +32,7 @@ SCENARIOS = {
 }
 
 
+@pytest.mark.requirement(45)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_no_address_is_ever_shared_or_lost(scenario: Scenario) -> None:
     violation = find_violation(PROTOCOL, scenario)

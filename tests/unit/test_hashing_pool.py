@@ -130,6 +130,8 @@ async def cancel(task: Task) -> None:
 # How much at once
 
 
+@pytest.mark.requirement(72)
+@pytest.mark.would_have_caught("keycloak-28477")
 async def test_there_is_no_more_work_at_once_than_there_are_threads(gate: Gate) -> None:
     with pool_of(gate) as pool:
         running, waiting = await all_busy(pool, gate, waiting=4 * THREADS)
@@ -190,6 +192,7 @@ async def test_the_purposes_take_turns(gate: Gate) -> None:
         ]
 
 
+@pytest.mark.requirement(72)
 @pytest.mark.parametrize(("flood", "other"), list(itertools.permutations(Purpose, 2)))
 async def test_a_flood_for_one_purpose_makes_no_other_wait_more_than_a_turn(gate: Gate, flood: Purpose, other: Purpose) -> None:
     budget = timedelta(seconds=12) / PRUDENCE
@@ -231,6 +234,8 @@ async def test_those_of_other_purposes_who_come_first_count_for_the_wait(gate: G
         await asyncio.gather(*tasks)
 
 
+@pytest.mark.requirement(72)
+@pytest.mark.would_have_caught("keycloak-28477")
 async def test_the_queue_is_bounded_however_short_the_wait(gate: Gate) -> None:
     with pool_of(gate) as pool:
         running, waiting = await all_busy(pool, gate, waiting=MOST_WAITING)

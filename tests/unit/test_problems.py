@@ -63,6 +63,7 @@ def test_the_table_names_every_error_of_the_core_and_no_other() -> None:
     assert set(TABLE) == set(all_errors())
 
 
+@pytest.mark.requirement(82)
 @pytest.mark.parametrize("kind", list(all_errors()), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_core_is_answered_with_a_problem(kind: type[AccountsError]) -> None:
     found = for_error(make(kind))
@@ -177,6 +178,7 @@ def test_an_unknown_outcome_says_so() -> None:
     assert "unknown" not in for_error(errors.StoreUnavailable("gone")).detail
 
 
+@pytest.mark.requirement(78)
 def test_no_reason_from_inside_reaches_a_client() -> None:
     for kind in (errors.StoreUnavailable, errors.OutcomeUnknown, errors.HashingOverloaded, errors.Contended):
         shown = content_of(respond(for_error(kind("redis://:geheim@192.0.2.1")), REQUEST_ID))
@@ -195,6 +197,7 @@ def http_exceptions() -> Iterator[type[web.HTTPException]]:
             yield each
 
 
+@pytest.mark.requirement(82)
 @pytest.mark.parametrize("kind", list(http_exceptions()), ids=lambda kind: kind.__name__)
 def test_every_error_of_aiohttp_has_a_problem_of_its_class(kind: type[web.HTTPException]) -> None:
     made = {

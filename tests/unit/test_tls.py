@@ -173,6 +173,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_in_one_line_that_names_the
 # What is spoken
 
 
+@pytest.mark.requirement(62)
 def test_only_tls_1_2_and_1_3_with_forward_secret_aead_suites_are_offered(pair: Pair) -> None:
     context = server_context(*pair)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2

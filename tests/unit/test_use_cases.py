@@ -194,6 +194,8 @@ async def test_a_log_in_opens_a_session_and_says_so(services: Services, clock: F
     assert (principal.user, principal.session) == (user, logged_in.session)
 
 
+@pytest.mark.requirement(17)
+@pytest.mark.would_have_caught("gotrue-2223")
 async def test_a_log_in_for_an_unknown_address_is_verified_against_the_decoy(
     wired: Services, hasher: PausingHasher, clock: FakeClock, events: RecordedEvents
 ) -> None:
@@ -234,6 +236,7 @@ async def test_a_password_is_the_same_in_every_normalisation_form(services: Serv
     await log_in(services, "Z\u00fcrich at night")
 
 
+@pytest.mark.requirement(34, 45)
 async def test_a_log_in_that_began_before_a_change_of_password_opens_no_session_after_it(
     wired: Services, hasher: PausingHasher
 ) -> None:
@@ -274,6 +277,7 @@ async def test_a_log_in_whose_account_is_deleted_meanwhile_is_refused_like_one_f
         await late
 
 
+@pytest.mark.requirement(60)
 async def test_a_log_in_hashes_the_password_again_where_the_parameters_have_changed(
     wired: Services, hasher: PausingHasher, events: RecordedEvents
 ) -> None:
@@ -511,6 +515,7 @@ async def test_a_use_of_a_session_that_cannot_be_written_is_answered_all_the_sam
     assert len(accounts.operations) == writes + 1
 
 
+@pytest.mark.would_have_caught("better-auth-11073", "romm-4635")
 async def test_a_session_that_ends_while_its_use_is_written_opens_nothing(
     wired: Services, accounts: WatchedAccounts, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
