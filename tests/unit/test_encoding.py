@@ -276,14 +276,16 @@ def test_a_record_of_this_format_is_written_like_this_for_good() -> None:
     done = (
         Activity(kind=ActivityKind.LOGGED_IN, at=NOW, client=Client(ip="192.0.2.1", user_agent=BROWSERS[0])),
         Activity(kind=ActivityKind.LOG_INS_FAILED, at=NOW, client=Client(ip="2001:db8::/64"), count=3),
+        Activity(kind=ActivityKind.LOGGED_IN, at=NOW, client=Client(ip="2001:db8::1")),
         Activity(kind=ActivityKind.REGISTERED, at=NOW, client=Client(ip="2001:db8::1")),
     )
     assert encode_activity(done) == (
-        bytes.fromhex("01 03")
+        bytes.fromhex("01 04")
         + bytes.fromhex("01 0000019b7ca98f2e 0001 0004 0007 c0000201")
         + b"\x01\x0b\x02142\x04"
         + bytes.fromhex("02 0000019b7ca98f2e 0003 002d 0000")
         + b"2001:db8::/64"
+        + bytes.fromhex("81 0000019b7ca98f2e 0001")
         + bytes.fromhex("00 0000019b7ca98f2e 0001 0010 0000 20010db8000000000000000000000001")
     )
     receipt = Receipt(fingerprint="$hash", answer=Registered(user_id=USER_ID, at=NOW))
@@ -380,6 +382,7 @@ def test_what_is_too_short_is_refused(what: str) -> None:
         ("challenge", bytes.fromhex("01 01 03") + READERS["challenge"][1][3:]),  # a kind that there is not
         ("list of activity", READERS["list of activity"][1] + b"0"),
         ("list of activity", bytes.fromhex("01 01 ff") + READERS["list of activity"][1][3:]),
+        ("list of activity", b"\x01\x01\x81" + READERS["list of activity"][1][3:]),  # nobody after it to be the same as
         ("list of activity", b"\x01\x02" + READERS["list of activity"][1][2:]),
         ("claim", READERS["claim"][1] + b"0"),
         ("receipt", b"\x01\x03" + READERS["receipt"][1][2:]),  # an answer of a third kind

@@ -39,7 +39,8 @@ session     1, id 16, created 8, last used 8, authenticated 8, length of IP addr
             a length of -1: no IP address; an empty user agent: none; phrases in it are packed
 challenges  1, number 1 | for each: kind 1, expires 8, digest 32
             kinds: 0 verify an address, 1 change an address, 2 reset a password
-activity    1, number 1 | for each: kind 1, at 8, count 2, length of IP address 2, length of user agent 2 | the two
+activity    1, number 1 | for each: kind 1, at 8, count 2, and unless the kind has the bit 128, which stands for the client
+            of the entry after it, length of IP address 2, length of user agent 2 | the two
             the length of an address is 0: none; 4, 16: in binary; 32 and more: text of so many bytes less 32; a user agent
             is packed
 claim       1, user id 16, nonce 8, made 6
@@ -64,6 +65,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Final
 from uuid import UUID
 
@@ -107,7 +109,9 @@ _USER: Final = struct.Struct(">BBqqhh")
 _PENDING: Final = struct.Struct(">hh")
 _VERIFIED, _DISABLED, _HAS_PENDING = 1, 2, 4
 _CHALLENGE: Final = struct.Struct(">Bq32s")
-_ACTIVITY: Final = struct.Struct(">BqHHH")
+_ACTIVITY: Final = struct.Struct(">BqH")
+_CLIENT: Final = struct.Struct(">HH")
+_SAME_CLIENT: Final = 0x80
 _TEXT_FROM: Final = 32
 _CREDENTIAL: Final = struct.Struct(">BIqB")
 _ARGON2ID: Final = struct.Struct(">IHB16s32s")
@@ -407,39 +411,53 @@ def decode_challenges(record: bytes) -> tuple[Challenge, ...]:
 def encode_activity(activity: Sequence[Activity]) -> bytes:
     """Write what happened lately."""
     parts = [bytes([FORMAT, len(activity)])]
-    for each in activity:
-        ip_length, ip = _pack_ip(each.client.ip)
-        agent = _pack_user_agent(each.client.user_agent or "")
+    for each, before in zip_longest(activity, activity[1:]):
+        same = before is not None and before.client == each.client
         kind, count = _ACTIVITY_KINDS.index(each.kind), min(each.count, 0xFFFF)
-        parts += [_ACTIVITY.pack(kind, milliseconds(each.at), count, ip_length, len(agent)), ip, agent]
+        parts.append(_ACTIVITY.pack(kind | _SAME_CLIENT * same, milliseconds(each.at), count))
+        if not same:
+            ip_length, ip = _pack_ip(each.client.ip)
+            agent = _pack_user_agent(each.client.user_agent or "")
+            parts += [_CLIENT.pack(ip_length, len(agent)), ip, agent]
     return b"".join(parts)
 
 
 @lru_cache(maxsize=REMEMBERED // 8)
 def decode_activity(record: bytes) -> tuple[Activity, ...]:
     """Read what happened lately."""
-    found = []
+    found: list[tuple[ActivityKind, datetime, int]] = []
+    clients: list[Client] = []
     try:
         if record[0] != FORMAT:
             raise _unknown("list of activity", record[0])
         at = 2
         for _ in range(record[1]):
-            kind, moment, count, ip_length, agent_length = _ACTIVITY.unpack_from(record, at)
-            ip_at = at + _ACTIVITY.size
-            agent_at = ip_at + (ip_length - _TEXT_FROM if ip_length >= _TEXT_FROM else ip_length)
-            at = agent_at + agent_length
-            if at > len(record):
-                raise _damaged("list of activity")
-            client = Client(
-                ip=_unpack_ip(ip_length, record[ip_at:agent_at]),
-                user_agent=_unpack_user_agent(record[agent_at:at]),
-            )
-            found.append(Activity(kind=_ACTIVITY_KINDS[kind], at=_moment(moment), client=client, count=count))
-        if at != len(record):
-            raise _damaged("list of activity")
+            kind, moment, count = _ACTIVITY.unpack_from(record, at)
+            at += _ACTIVITY.size
+            found.append((_ACTIVITY_KINDS[kind & ~_SAME_CLIENT], _moment(moment), count))
+            if not kind & _SAME_CLIENT:
+                client, at = _read_client(record, at)
+                clients += [client] * (len(found) - len(clients))
     except (*_DAMAGED, IndexError) as error:
         raise _damaged("list of activity") from error
-    return tuple(found)
+    if at != len(record) or len(clients) != len(found):
+        raise _damaged("list of activity")
+    return tuple(
+        Activity(kind=kind, at=moment, client=client, count=count)
+        for (kind, moment, count), client in zip(found, clients, strict=True)
+    )
+
+
+def _read_client(record: bytes, at: int) -> tuple[Client, int]:
+    """Return the client that is written there, and where it ends."""
+    ip_length, agent_length = _CLIENT.unpack_from(record, at)
+    ip_at = at + _CLIENT.size
+    agent_at = ip_at + (ip_length - _TEXT_FROM if ip_length >= _TEXT_FROM else ip_length)
+    end = agent_at + agent_length
+    if end > len(record):
+        raise _damaged("list of activity")
+    client = Client(ip=_unpack_ip(ip_length, record[ip_at:agent_at]), user_agent=_unpack_user_agent(record[agent_at:end]))
+    return client, end
 
 
 def claim_mark(user_id: UserId, nonce: bytes) -> bytes:
