@@ -80,11 +80,18 @@ class Answer:
         return tag
 
 
-def check_conventions(answer: Answer, *, secure: bool = False) -> None:
+def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: bool = False) -> None:
     """Assert what the contract says of every answer, whatever its status."""
     headers = answer.headers
     assert "Server" not in headers
-    assert not [name for name in headers if name.lower().startswith("access-control-")]
+    told = sorted(name.lower() for name in headers if name.lower().startswith("access-control-"))
+    if cross_origin:
+        assert "origin" in headers["Vary"].lower().split(", ")
+        assert "access-control-allow-credentials" not in told
+        assert headers.get("Access-Control-Allow-Origin") != "*"
+    else:
+        assert not told
+        assert "origin" not in headers.get("Vary", "").lower()
     assert len(headers.getall("X-Request-ID")) == 1
     UUID(headers["X-Request-ID"])
     assert headers.getall("Cache-Control") == ["no-store"]
@@ -131,10 +138,13 @@ def _check_problem(answer: Answer) -> None:
 class Wire:
     """One connection, on which a test sends whatever bytes it likes."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, secure: bool) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, secure: bool, cross_origin: bool = False
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self._secure = secure
+        self._cross_origin = cross_origin
         self.interim: list[int] = []
 
     async def send(self, data: bytes) -> None:
@@ -149,7 +159,7 @@ class Wire:
                 head = await self.reader.readuntil(b"\r\n\r\n")
                 found = await self._parse(head, method)
                 if found.status >= 200:
-                    check_conventions(found, secure=self._secure)
+                    check_conventions(found, secure=self._secure, cross_origin=self._cross_origin)
                     return found
                 self.interim.append(found.status)
 
@@ -180,8 +190,9 @@ class Wire:
 class Api:
     """A served application, and a client of it."""
 
-    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None, cross_origin: bool = False) -> None:
         self.port = port
+        self._cross_origin = cross_origin
         self._session = session
         self._tls = tls
 
@@ -209,7 +220,7 @@ class Api:
         ):
             content = await response.read()
             answer = Answer(method=method, status=response.status, headers=response.headers, body=content)
-        check_conventions(answer, secure=self._tls is not None)
+        check_conventions(answer, secure=self._tls is not None, cross_origin=self._cross_origin)
         return answer
 
     @asynccontextmanager
@@ -226,7 +237,7 @@ class Api:
         name = "127.0.0.1" if self._tls else None
         reader, writer = await asyncio.open_connection(sock=connection, ssl=self._tls, server_hostname=name, limit=limit)
         try:
-            yield Wire(reader, writer, secure=self._tls is not None)
+            yield Wire(reader, writer, secure=self._tls is not None, cross_origin=self._cross_origin)
         finally:
             writer.transport.abort()
 
@@ -350,7 +361,7 @@ async def serving_services(
             connector = TCPConnector(limit=0, ssl=client_side if client_side is not None else True)
             base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
             async with ClientSession(base, connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False) as session:
-                yield Api(port=port, session=session, tls=client_side)
+                yield Api(port=port, session=session, tls=client_side, cross_origin=bool(settings.cors_origins))
         finally:
             server.close()
     finally:

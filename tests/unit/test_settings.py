@@ -3,6 +3,7 @@
 import os
 import threading
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "tls_cert": ("cert.pem", Path("cert.pem")),
     "tls_key": ("key.pem", Path("key.pem")),
     "no_tls": ("on", True),
+    "trusted_proxies": ("10.0.0.5, 2001:db8::/64", (ip_network("10.0.0.5"), ip_network("2001:db8::/64"))),
+    "cors_origins": ("https://app.example.com,http://localhost:3000", ("https://app.example.com", "http://localhost:3000")),
     "workers": ("4", 4),
     "rate_limits": ("OFF", "off"),
     "password_min_length": ("15", 15),
@@ -168,6 +171,34 @@ WRONG = [
     ("store", "unix://"),
     ("workers", "0"),
     ("workers", "257"),
+    ("trusted_proxies", "10.0.0.300"),
+    ("trusted_proxies", "10.0.0.1/8"),
+    ("trusted_proxies", "10.0.0.5,"),
+    ("trusted_proxies", "10.0.0.5 10.0.0.6"),
+    ("trusted_proxies", "proxy.example.com"),
+    ("trusted_proxies", "*"),
+    ("trusted_proxies", "0.0.0.0/0"),
+    ("trusted_proxies", "::/0"),
+    ("trusted_proxies", "::ffff:10.0.0.5"),
+    ("trusted_proxies", "fe80::1%eth0"),
+    ("cors_origins", "*"),
+    ("cors_origins", "null"),
+    ("cors_origins", "app.example.com"),
+    ("cors_origins", "https://*.example.com"),
+    ("cors_origins", "https://app.example.com/"),
+    ("cors_origins", "https://app.example.com/path"),
+    ("cors_origins", "https://App.example.com"),
+    ("cors_origins", "https://user@app.example.com"),
+    ("cors_origins", "https://app.example.com:443"),
+    ("cors_origins", "https://app.example.com:65536"),
+    ("cors_origins", "https://app.example.com:"),
+    ("cors_origins", "https://app.example.com,"),
+    ("cors_origins", "https://app.example.com\r\nX: y"),
+    ("cors_origins", "http://app.example.com"),
+    ("cors_origins", "http://localhost:80"),
+    ("cors_origins", "http://localhost.example.com"),
+    ("cors_origins", "https://-a.example.com"),
+    ("cors_origins", "file://"),
     ("no_tls", "maybe"),
     ("access_log", "2"),
     ("rate_limits", "some"),

@@ -12,7 +12,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.http import strict_json
-from pickguard.entrypoints.http.keys import DEADLINE
+from pickguard.entrypoints.http.forwarding import client_address
+from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
 from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -74,8 +75,10 @@ def refuse_ambiguity(request: web.Request) -> None:
 
 
 def client_of(request: web.Request) -> Client:
-    """Return where a request comes from. Forwarding headers are a client's word, so they are not looked at."""
-    return Client(ip=request.remote, user_agent=request.headers.get(hdrs.USER_AGENT))
+    """Return where a request comes from: its peer, or whom a trusted proxy names. Everything that asks asks here."""
+    lines = request.headers.getall(hdrs.X_FORWARDED_FOR, ())
+    ip = client_address(request.remote, lines, request.app[SETTINGS].trusted_proxies)
+    return Client(ip=ip, user_agent=request.headers.get(hdrs.USER_AGENT))
 
 
 def idempotency_key(request: web.Request) -> str | None:
