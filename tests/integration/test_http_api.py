@@ -20,8 +20,8 @@ from pickguard.domain.model.errors import AddressUndecided, Contended, HashingOv
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import User
-from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import build_services
+from pickguard.entrypoints.http import acceptor
 from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.hashing import Purpose
@@ -255,7 +255,7 @@ async def test_plain_http_at_the_tls_port_is_cut_off_and_others_are_served(secur
 async def test_a_client_that_does_not_end_its_tls_handshake_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(serve, "TLS_HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(acceptor, "TLS_HANDSHAKE_SECONDS", 0.1)
     certificate, key = development_certificate(tmp_path / "tls", "127.0.0.1")
     context = ssl.create_default_context(cafile=str(certificate))
     async with serving(MemoryAccounts(), tls=(server_context(certificate, key), context)) as api:

@@ -16,8 +16,8 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pickguard.domain.model.sessions import SessionRules
-from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import Services, build_services
+from pickguard.entrypoints.http.acceptor import Acceptor
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
@@ -347,22 +347,25 @@ async def serving_services(
             if send_buffer is not None:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             listener.bind(("127.0.0.1", 0))
+            listener.setblocking(False)
             port = listener.getsockname()[1]
-            server = await loop.create_server(
+            acceptor = Acceptor(
+                listener,
                 lambda: Connection(handler, loop=loop, express=express),
-                sock=listener.dup(),
-                backlog=serve.BACKLOG,
-                ssl=tls[0] if tls else None,
-                ssl_handshake_timeout=serve.TLS_HANDSHAKE_SECONDS if tls else None,
-                ssl_shutdown_timeout=serve.TLS_SHUTDOWN_SECONDS if tls else None,
+                tls=tls[0] if tls else None,
+                most=settings.max_connections,
             )
-        try:
-            client_side = tls[1] if tls else None
-            connector = TCPConnector(limit=0, ssl=client_side if client_side is not None else True)
-            base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-            async with ClientSession(base, connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False) as session:
-                yield Api(port=port, session=session, tls=client_side, cross_origin=bool(settings.cors_origins))
-        finally:
-            server.close()
+            acceptor.open()
+            try:
+                client_side = tls[1] if tls else None
+                connector = TCPConnector(limit=0, ssl=client_side if client_side is not None else True)
+                base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+                async with ClientSession(
+                    base, connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False
+                ) as session:
+                    yield Api(port=port, session=session, tls=client_side, cross_origin=bool(settings.cors_origins))
+            finally:
+                acceptor.close()
+                acceptor.give_up()
     finally:
         await runner.cleanup()

@@ -20,6 +20,8 @@ from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, sp
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
 """The store of a service that has none configured: a server of its own."""
+LEAST_CONNECTIONS = 10
+"""The least that --max-connections may be."""
 
 
 class SettingsError(ValueError):
@@ -276,6 +278,12 @@ class Settings:
         _origins,
         "Origins of web pages whose scripts may use the API, such as https://app.example.com, with commas between them.",
         "ORIGINS",
+    )
+    max_connections: int = _setting(
+        10_000,
+        _whole_number(LEAST_CONNECTIONS, 1_000_000),
+        "Most connections of clients to one worker; one more closes those that have been idle longest.",
+        "NUMBER",
     )
     workers: int = _setting(1, _whole_number(1, 256), "Processes that serve requests.", "NUMBER")
     rate_limits: str = _setting(

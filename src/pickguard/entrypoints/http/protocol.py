@@ -7,6 +7,7 @@ changed here, in subclasses, and tests hold aiohttp's newer versions to them.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -48,7 +49,16 @@ class _NamelessResponse(web.Response):
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
-    __slots__ = ("_answering", "_asleep", "_body_left", "_express", "_header_timer", "_last_payload", "_unread_timer")
+    __slots__ = (
+        "_answering",
+        "_asleep",
+        "_body_left",
+        "_ended",
+        "_express",
+        "_header_timer",
+        "_last_payload",
+        "_unread_timer",
+    )
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, express: Express | None = None) -> None:
         super().__init__(
@@ -61,12 +71,22 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._express = express
+        self._ended: Callable[[Connection], None] | None = None
         self._answering: asyncio.Task[None] | None = None
         self._asleep: asyncio.Future[None] | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
         self._body_left = 0
         self._unread_timer: asyncio.TimerHandle | None = None
+
+    def on_end(self, ended: "Callable[[Connection], None]") -> None:
+        """Have it called when the connection has ended."""
+        self._ended = ended
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when, on the loop's clock, the client has owed a request or the rest of its header; None if it owes neither."""
+        return self._next_keepalive_close_time - IDLE_SECONDS if self._is_waiting() else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for the first request."""
@@ -82,6 +102,8 @@ class Connection(web.RequestHandler):
         for timer in (self._header_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
+        if self._ended is not None:
+            self._ended(self)
 
     def data_received(self, data: bytes) -> None:
         """Give a header that has begun its time to end, and refuse requests that can be read in two ways."""
@@ -121,7 +143,7 @@ class Connection(web.RequestHandler):
             async with asyncio.timeout(WRITE_SECONDS):
                 finished = await super().finish_response(request, resp, start_time)
         except TimeoutError:
-            self._cut_off()
+            self.cut_off()
             return resp, True
         self._after_answer()
         return finished
@@ -195,7 +217,7 @@ class Connection(web.RequestHandler):
                 self._after_answer()
         except Exception:
             logger.exception("request %s failed outside of the application", f"GET {ME}")
-            self._cut_off()
+            self.cut_off()
         finally:
             self._end_express()
 
@@ -241,7 +263,7 @@ class Connection(web.RequestHandler):
     def _cut_off_header(self) -> None:
         self._header_timer = None
         if self._is_waiting():
-            self._cut_off()
+            self.cut_off()
 
     def _watch_unread(self) -> None:
         if self._unread_timer is not None:
@@ -253,9 +275,10 @@ class Connection(web.RequestHandler):
     def _cut_off_unread(self) -> None:
         self._unread_timer = None
         if self.transport is not None and self.transport.get_write_buffer_size() > 0:
-            self._cut_off()
+            self.cut_off()
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """End the connection at once, with whatever was not sent yet."""
         transport = self.transport
         self.force_close()
         if transport is not None:
