@@ -17,7 +17,7 @@ from pickguard.domain.model.users import User
 from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id_of
 from pickguard.entrypoints.http.keys import CROSS_ORIGIN, SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import Problem, respond
-from pickguard.entrypoints.http.requests import token_of
+from pickguard.entrypoints.http.requests import HOST, token_of
 from pickguard.entrypoints.http.routes import JSON_TYPE, ME, entity_tag
 from pickguard.entrypoints.http.schemas import render_user
 
@@ -76,6 +76,7 @@ class Express:
             and message.version == HttpVersion11
             and not message.should_close
             and len(headers.getall(hdrs.AUTHORIZATION, ())) == len(headers.getall(hdrs.HOST, ())) == 1
+            and HOST.fullmatch(headers[hdrs.HOST]) is not None
             and hdrs.IF_NONE_MATCH not in headers
             and hdrs.IF_MATCH not in headers
             and hdrs.EXPECT not in headers
