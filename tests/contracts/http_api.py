@@ -317,6 +317,7 @@ class HttpApiContract:
         assert len({answer.headers["X-Request-ID"] for answer in answers}) == 5
 
     async def test_other_origins_are_told_nothing(self, api: Api) -> None:
+        # ASVS 3.4.2; what configured ones are told is in tests/integration/test_cors.py
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         assert (await api.call("OPTIONS", "/v1/users", headers=headers)).status == 405
         assert (await api.call("GET", "/livez", headers=headers)).status == 200

@@ -1256,6 +1256,7 @@ def test_an_answer_that_breaks_the_conventions_would_be_noticed() -> None:
     good = {
         "X-Request-ID": str(uuid4()),
         "Cache-Control": "no-store",
+        "Content-Type": JSON,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -1264,9 +1265,16 @@ def test_an_answer_that_breaks_the_conventions_would_be_noticed() -> None:
     def check(**headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         found = CIMultiDictProxy(CIMultiDict({**good, **named}))
-        check_conventions(Answer(method="GET", status=200, headers=found, body=b""))
+        check_conventions(Answer(method="GET", status=200, headers=found, body=b'{"status":"ok"}'))
 
     check()
-    for wrong in ({"Server": "x"}, {"Access_Control_Allow_Origin": "*"}, {"Cache_Control": "private"}, {"X_Request_ID": "1"}):
+    for wrong in (
+        {"Content_Type": "text/plain"},
+        {"Content_Type": "text/html; charset=utf-8"},
+        {"Server": "x"},
+        {"Access_Control_Allow_Origin": "*"},
+        {"Cache_Control": "private"},
+        {"X_Request_ID": "1"},
+    ):
         with pytest.raises((AssertionError, ValueError)):
             check(**wrong)

@@ -83,7 +83,7 @@ class Answer:
 def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: bool = False) -> None:
     """Assert what the contract says of every answer, whatever its status."""
     headers = answer.headers
-    assert "Server" not in headers
+    assert "Server" not in headers  # ASVS 13.4.6
     told = sorted(name.lower() for name in headers if name.lower().startswith("access-control-"))
     if cross_origin:
         assert "origin" in headers["Vary"].lower().split(", ")
@@ -94,7 +94,7 @@ def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: boo
         assert "origin" not in headers.get("Vary", "").lower()
     assert len(headers.getall("X-Request-ID")) == 1
     UUID(headers["X-Request-ID"])
-    assert headers.getall("Cache-Control") == ["no-store"]
+    assert headers.getall("Cache-Control") == ["no-store"]  # ASVS 14.3.2; the next ones are 3.2.1, 3.4.1 and 3.4.4 to 3.4.6
     assert headers.getall("X-Content-Type-Options") == ["nosniff"]
     assert headers.getall("Referrer-Policy") == ["no-referrer"]
     policy = headers["Content-Security-Policy"]
@@ -111,6 +111,8 @@ def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: boo
         assert headers["Allow"]
     if answer.status in {429, 503}:
         assert int(headers["Retry-After"]) >= 1
+    assert answer.status < 300 or answer.status >= 400 or answer.status == 304, "nothing is redirected"
+    _check_type(answer)
     if answer.status in {204, 304}:
         assert answer.body == b""
         assert "Content-Length" not in headers or answer.status == 304
@@ -118,7 +120,24 @@ def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: boo
         _check_problem(answer)
 
 
+def _check_type(answer: Answer) -> None:
+    """Assert that the body is what Content-Type says (ASVS 4.1.1)."""
+    kinds = answer.headers.getall("Content-Type", [])
+    if answer.status in {204, 304}:
+        assert kinds == []
+        return
+    assert len(kinds) == 1
+    assert kinds[0] in {JSON, PROBLEM, "text/html; charset=utf-8"}
+    if answer.method != "HEAD":
+        text = answer.body.decode()
+        if kinds[0] in {JSON, PROBLEM}:  # which are in UTF-8 and have no charset (RFC 8259, sections 8.1 and 11)
+            json.loads(text)
+        else:
+            assert text.startswith("<!doctype html>")
+
+
 def _check_problem(answer: Answer) -> None:
+    """Assert that an error is a problem with the status of its answer (RFC 9457, section 3)."""
     assert answer.headers["Content-Type"] == PROBLEM
     if answer.method == "HEAD":
         return
