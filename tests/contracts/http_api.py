@@ -323,6 +323,7 @@ class HttpApiContract:
 
     @pytest.mark.requirement(49)
     async def test_other_origins_are_told_nothing(self, api: Api) -> None:
+        # ASVS 3.4.2; what configured ones are told is in tests/integration/test_cors.py
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         assert (await api.call("OPTIONS", "/v1/users", headers=headers)).status == 405
         assert (await api.call("GET", "/livez", headers=headers)).status == 200

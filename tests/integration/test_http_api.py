@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import ssl
@@ -9,6 +10,7 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from hashlib import pbkdf2_hmac
+from ipaddress import ip_network
 from pathlib import Path
 
 import attrs
@@ -22,8 +24,8 @@ from pickguard.domain.model.errors import AddressUndecided, Contended, HashingOv
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import User
-from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import build_services
+from pickguard.entrypoints.http import acceptor
 from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.hashing import Purpose
@@ -316,7 +318,7 @@ async def test_plain_http_at_the_tls_port_is_cut_off_and_others_are_served(secur
 async def test_a_client_that_does_not_end_its_tls_handshake_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(serve, "TLS_HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(acceptor, "TLS_HANDSHAKE_SECONDS", 0.1)
     certificate, key = development_certificate(tmp_path / "tls", "127.0.0.1")
     context = ssl.create_default_context(cafile=str(certificate))
     async with serving(MemoryAccounts(), tls=(server_context(certificate, key), context)) as api:
@@ -341,3 +343,48 @@ async def test_a_client_that_goes_away_is_no_fault_of_the_service(
     for _ in range(20):
         assert (await api.call("GET", "/livez")).status == 200
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# Behind proxies
+
+
+async def test_only_a_trusted_proxy_says_where_a_request_comes_from(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for networks, expected in ((("127.0.0.0/8",), "203.0.113.9"), (("192.0.2.0/24",), "127.0.0.1"), ((), "127.0.0.1")):
+        caplog.clear()
+        trusted = tuple(ip_network(each) for each in networks)
+        settings = attrs.evolve(SETTINGS, trusted_proxies=trusted, access_log=True)
+        async with serving(MemoryAccounts(), settings=settings) as api:
+            await api.register()
+            token = await api.log_in(
+                X_Forwarded_For="198.51.100.1, [::ffff:203.0.113.9]:4711",
+                Forwarded="for=198.51.100.2",
+                X_Real_IP="198.51.100.3",
+            )
+            assert (await api.sessions(token))[0]["ip"] == expected
+            logged = [json.loads(message) for message in caplog.messages if '"route": "/v1/sessions"' in message]
+            assert logged[0]["ip"] == expected
+
+
+async def test_the_lines_of_a_proxys_header_are_one_list() -> None:
+    settings = attrs.evolve(SETTINGS, trusted_proxies=(ip_network("127.0.0.1"),))
+    async with serving(MemoryAccounts(), settings=settings) as api:
+        await api.register()
+        body = json.dumps({"email": EMAIL, "password": GOOD_PASSWORD}).encode()
+        head = b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+        lines = b"X-Forwarded-For: 203.0.113.9\r\nx-forwarded-for: 2001:db8::7\r\n\r\n"
+        assert (await api.raw(head + lines + body)).json()["session"]["ip"] == "2001:db8::7"
+
+
+async def test_a_client_that_names_another_address_in_each_request_stays_the_one_it_is(api: Api) -> None:
+    # Were one of them believed, a limit for each address would be none (ASVS 4.1.3, 15.3.4).
+    await api.register()
+    for number in range(50):
+        other = f"203.0.113.{number}"
+        named = {"X_Forwarded_For": other, "X_Real_IP": other, "Forwarded": f"for={other}", "X_Client_IP": other}
+        assert (await api.try_log_in(**named)).json()["session"]["ip"] == "127.0.0.1"
+
+
+async def test_tls_at_a_proxy_is_not_taken_for_tls_here(api: Api) -> None:
+    # The absence of Strict-Transport-Security is looked for in the answer.
+    assert (await api.call("GET", "/livez", headers={"X-Forwarded-Proto": "https", "Forwarded": "proto=https"})).status == 200

@@ -4,6 +4,7 @@ Each gets the problem that is named for it, never a 5xx, and the same server goe
 """
 
 import asyncio
+import contextlib
 import gzip
 import json
 import re
@@ -79,6 +80,10 @@ def post(
 
 def get(*fields: bytes, path: bytes = b"/livez") -> bytes:
     return b"\r\n".join((b"GET %s HTTP/1.1" % path, b"Host: x", *fields, b"", b""))
+
+
+def hosted(host: bytes) -> bytes:
+    return b"GET /livez HTTP/1.1\r\nHost: %s\r\n\r\n" % host
 
 
 # Bodies that are no JSON, or JSON of a kind that is refused
@@ -396,8 +401,11 @@ REFUSED: dict[str, bytes] = {
     "no path": b"GET HTTP/1.1\r\nHost: x\r\n\r\n",
     "path without a slash": b"GET livez HTTP/1.1\r\nHost: x\r\n\r\n",
     "two spaces within the path": b"GET /li vez HTTP/1.1\r\nHost: x\r\n\r\n",
-    "path of 10000": get(path=b"/" + b"x" * 10_000),
-    "query of 10000": get(path=b"/livez?" + b"x" * 10_000),
+    "fragment": get(path=b"/livez#x"),
+    "target of another scheme": get(path=b"ftp://x/livez"),
+    "target with a user": get(path=b"http://user:password@x/livez"),
+    "target without a host": get(path=b"http:///livez"),
+    "asterisk of another method": get(path=b"*"),
     "bytes beyond ASCII in the path": get(path=b"/\xff\xfe"),
     "UTF-8 in the path": get(path="/v1/\u00fcsers".encode()),
     "bytes beyond ASCII in the query": get(path=b"/livez?x=\xff"),
@@ -408,6 +416,21 @@ REFUSED: dict[str, bytes] = {
     "version 1.2": b"GET /livez HTTP/1.2\r\nHost: x\r\n\r\n",
     "version 9.9": b"GET /livez HTTP/9.9\r\nHost: x\r\n\r\n",
     "version of letters": b"GET /livez HTTP/x.y\r\nHost: x\r\n\r\n",
+    **{
+        f"Host {name}": hosted(host)
+        for name, host in {
+            "that is empty": b"",
+            "with a user": b"user@x",
+            "with letters for a port": b"x:y",
+            "with a port out of range": b"x:65536",
+            "with a path": b"x/y",
+            "with a scheme": b"http://x",
+            "with a space": b"x y",
+            "with an open bracket": b"[::1",
+            "with bytes beyond ASCII": b"\xff",
+            "with a broken escape": b"x%zz",
+        }.items()
+    },
     "no Host": b"GET /livez HTTP/1.1\r\n\r\n",
     "two Hosts": get(b"Host: y"),
     "NUL in a header": get(b"X: a\x00b"),
@@ -421,10 +444,6 @@ REFUSED: dict[str, bytes] = {
     "header without a colon": get(b"Xyz"),
     "folded header": get(b"X: 1", b" 2"),
     "bare carriage return": get(b"X: 1\rY: 2"),
-    "header of 10000": get(b"X: " + b"x" * 10_000),
-    "header's name of 10000": get(b"x" * 10_000 + b": 1"),
-    "token of 100000": get(b"Authorization: Bearer pg_" + b"x" * 100_000, path=b"/v1/users/me"),
-    "1000 headers": get(*(b"X-%d: 1" % number for number in range(1000))),
     "two lengths": post(b"{}", b"Content-Length: 3"),
     "two lengths in one": post(b"{}", b"Content-Length: 2, 2", sized=False),
     "negative length": post(b"{}", b"Content-Length: -2", sized=False),
@@ -435,6 +454,7 @@ REFUSED: dict[str, bytes] = {
     "length of 30 digits": post(b"{}", b"Content-Length: " + b"9" * 30, sized=False),
     "length and chunks": post(chunked(b"{}"), b"Transfer-Encoding: chunked"),
     "chunks and length": post(chunked(b"{}"), b"Transfer-Encoding: chunked", b"Content-Length: 2", sized=False),
+    "chunks under HTTP/1.0": post(chunked(b"{}"), b"Transfer-Encoding: chunked", sized=False).replace(b"1.1", b"1.0", 1),
     "identity": post(b"{}", b"Transfer-Encoding: identity", sized=False),
     "only gzip": post(b"{}", b"Transfer-Encoding: gzip", sized=False),
     "chunked, then identity": post(chunked(b"{}"), b"Transfer-Encoding: chunked, identity", sized=False),
@@ -455,6 +475,239 @@ async def test_what_is_no_proper_request_is_refused(api: Api, case: bytes) -> No
     answer = await api.raw(case)
     assert answer.outcome == MALFORMED_REQUEST
     await check_alive(api)
+
+
+TOO_LONG: dict[str, tuple[bytes, tuple[int, str]]] = {
+    "path of 10000": (get(path=b"/" + b"x" * 10_000), (414, "target-too-long")),
+    "query of 10000": (get(path=b"/livez?" + b"x" * 10_000), (414, "target-too-long")),
+    "target of 8001": (get(path=b"/livez?" + b"x" * 7994), (414, "target-too-long")),
+    "header of 10000": (get(b"X: " + b"x" * 10_000), (431, "headers-too-large")),
+    "header's name of 10000": (get(b"x" * 10_000 + b": 1"), (431, "headers-too-large")),
+    "token of 100000": (
+        get(b"Authorization: Bearer pg_" + b"x" * 100_000, path=b"/v1/users/me"),
+        (431, "headers-too-large"),
+    ),
+    "1000 headers": (get(*(b"X-%d: 1" % number for number in range(1000))), (431, "headers-too-large")),
+    "101 headers": (get(*(b"X-%d: 1" % number for number in range(100))), (431, "headers-too-large")),
+    "33 KiB of headers": (get(*(b"X-%d: %s" % (number, b"x" * 3300) for number in range(10))), (431, "headers-too-large")),
+    "33 KiB without an end": (
+        get(*(b"X-%d: %s" % (number, b"x" * 3300) for number in range(10))).removesuffix(b"\r\n"),
+        (431, "headers-too-large"),
+    ),
+    "1000 headers behind a body in chunks": (
+        post(chunked(b"{}", end=b"0\r\n" + b"X: 1\r\n" * 1000 + b"\r\n"), b"Transfer-Encoding: chunked", sized=False),
+        (431, "headers-too-large"),
+    ),
+    "target of 8000": (get(path=b"/livez?" + b"x" * 7993), (200, "")),
+    "100 headers": (get(*(b"X-%d: 1" % number for number in range(99))), (200, "")),
+    "31 KiB of headers": (get(*(b"X-%d: %s" % (number, b"x" * 3100) for number in range(10))), (200, "")),
+}
+
+
+@cases(TOO_LONG)
+async def test_what_is_too_long_is_said_to_be(api: Api, case: tuple[bytes, tuple[int, str]]) -> None:
+    sent, expected = case
+    async with api.wire() as wire:
+        await wire.send(sent)
+        assert (await wire.answer()).outcome == expected
+        if expected != (200, ""):
+            assert await wire.rest() == b""
+    await check_alive(api)
+
+
+@pytest.mark.parametrize("name", ["33 KiB of headers", "33 KiB without an end", "31 KiB of headers", "100 headers"])
+async def test_what_is_too_long_is_found_to_be_in_pieces_as_well(api: Api, name: str) -> None:
+    sent, expected = TOO_LONG[name]
+    async with api.wire() as wire:
+        for start in range(0, len(sent), 3400):  # with which only the last piece is too much
+            await wire.send(sent[start : start + 3400])
+            await asyncio.sleep(0)
+        assert (await wire.answer()).outcome == expected
+    await check_alive(api)
+
+
+async def test_requests_that_are_not_too_long_each_may_be_so_together(api: Api) -> None:
+    async with api.wire() as wire:
+        await wire.send(get(*(b"X-%d: %s" % (number, b"x" * 3000) for number in range(9))) * 3)
+        assert [(await wire.answer()).status for _ in range(3)] == [200] * 3
+
+
+async def test_a_header_without_an_end_does_not_fill_the_memory(api: Api) -> None:
+    async with api.wire() as wire:
+        await wire.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        with contextlib.suppress(ConnectionError):
+            for number in range(90):  # less than there may be
+                await wire.send(b"X-%d: %s\r\n" % (number, b"x" * 8000))
+        assert set(statuses(await wire.rest())) <= {431}
+
+
+# What somebody in front may read in another way than the service does (RFC 9112, sections 6.3 and 11.2; ASVS 4.2.1)
+
+FRAMED_TWICE: dict[str, bytes] = {
+    name: post(b"", *(field for field in fields), sized=False) + body
+    for name, fields, body in (
+        ("length, then chunks", (b"Content-Length: 4", b"Transfer-Encoding: chunked"), chunked(b"{}")),
+        ("chunks, then length", (b"Transfer-Encoding: chunked", b"Content-Length: 4"), chunked(b"{}")),
+        ("two lengths", (b"Content-Length: 2", b"Content-Length: 0"), b"{}"),
+        ("the same length twice", (b"Content-Length: 2", b"Content-Length: 2"), b"{}"),
+        ("a list of lengths", (b"Content-Length: 2, 2",), b"{}"),
+        ("two numbers", (b"Content-Length: 2 2",), b"{}"),
+        ("a comma before the length", (b"Content-Length: ,2",), b"{}"),
+        ("a plus", (b"Content-Length: +2",), b"{}"),
+        ("a minus", (b"Content-Length: -0",), b""),
+        ("an empty length", (b"Content-Length:",), b"{}"),
+        ("a length in other digits", ("Content-Length: \u0662".encode(),), b"{}"),
+        ("a length after a vertical tab", (b"Content-Length: \x0b2",), b"{}"),
+        ("a length beyond 64 bits", (b"Content-Length: 18446744073709551618",), b"{}"),
+        ("a space before the colon", (b"Content-Length : 2",), b"{}"),
+        ("a length that is folded", (b"Content-Length:", b" 2"), b"{}"),
+        ("chunks that are folded", (b"Transfer-Encoding:", b" chunked"), chunked(b"{}")),
+        ("nearly chunked", (b"Transfer-Encoding: xchunked",), chunked(b"{}")),
+        ("chunked with a parameter", (b"Transfer-Encoding: chunked;q=1",), chunked(b"{}")),
+        ("chunked twice", (b"Transfer-Encoding: chunked, chunked",), chunked(b"{}")),
+        ("chunked without a comma", (b"Transfer-Encoding: chunked chunked",), chunked(b"{}")),
+        ("a comma before chunked", (b"Transfer-Encoding: , chunked",), chunked(b"{}")),
+        ("a comma behind chunked", (b"Transfer-Encoding: chunked,",), chunked(b"{}")),
+        ("identity, then chunked", (b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked"), chunked(b"{}")),
+        ("chunked, then identity", (b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"), chunked(b"{}")),
+        ("gzip, then chunked", (b"Transfer-Encoding: gzip, chunked",), chunked(b"{}")),
+        ("no coding", (b"Transfer-Encoding:",), chunked(b"{}")),
+        ("bytes beyond ASCII", (b"Transfer-Encoding: chunked\xff",), chunked(b"{}")),
+        ("NUL behind chunked", (b"Transfer-Encoding: chunked\x00",), chunked(b"{}")),
+        ("an underscore", (b"Transfer_Encoding: chunked",), chunked(b"{}")),
+        ("a line that ends in a line feed", (b"X: 1\nTransfer-Encoding: chunked",), chunked(b"{}")),
+        ("a line that ends in a carriage return", (b"X: 1\rTransfer-Encoding: chunked",), chunked(b"{}")),
+        ("a chunk's size that overflows", (b"Transfer-Encoding: chunked",), b"10000000000000002\r\n{}\r\n0\r\n\r\n"),
+        ("a chunk's size with a plus", (b"Transfer-Encoding: chunked",), b"+2\r\n{}\r\n0\r\n\r\n"),
+        ("a space after a chunk's size", (b"Transfer-Encoding: chunked",), b"2 \r\n{}\r\n0\r\n\r\n"),
+        ("a line feed after a chunk's size", (b"Transfer-Encoding: chunked",), b"2\n{}\r\n0\r\n\r\n"),
+        ("a line feed in an extension", (b"Transfer-Encoding: chunked",), b"2;a\nxx\r\n{}\r\n0\r\n\r\n"),
+        ("a carriage return in an extension", (b"Transfer-Encoding: chunked",), b"2;a\rxx\r\n{}\r\n0\r\n\r\n"),
+        ("a line feed after a chunk", (b"Transfer-Encoding: chunked",), b"2\r\n{}\n0\r\n\r\n"),
+        ("a length behind the chunks", (b"Transfer-Encoding: chunked",), chunked(b"{}", end=b"0\r\nContent-Length: 9\r\n\r\n")),
+        (
+            "a coding behind the chunks",
+            (b"Transfer-Encoding: chunked",),
+            chunked(b"{}", end=b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ),
+        ("a Host behind the chunks", (b"Transfer-Encoding: chunked",), chunked(b"{}", end=b"0\r\nHost: y\r\n\r\n")),
+    )
+}
+FRAMED_TWICE |= {
+    "chunks of HTTP/1.0": FRAMED_TWICE["nearly chunked"].replace(b"xchunked", b"chunked").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "chunks and a length of HTTP/1.0": FRAMED_TWICE["length, then chunks"].replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "line feeds only": post(b"{}").replace(b"\r\n", b"\n"),
+    "HTTP/0.9": b"GET /livez\r\n\r\n",
+}
+
+
+@cases(FRAMED_TWICE)
+async def test_a_request_that_ends_in_two_places_is_refused_with_all_that_follows(api: Api, case: bytes) -> None:
+    token = await api.sign_up()
+    hidden = b"DELETE /v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % token.encode()
+    async with api.wire() as wire:
+        await wire.send(case + hidden)
+        assert (await wire.answer()).outcome == MALFORMED_REQUEST
+        assert await wire.rest() == b""
+    assert await api.opens(token)
+    await check_alive(api)
+
+
+FRAMED_ONCE: dict[str, bytes] = {
+    "space around a length": post(b"{}", b"Content-Length:  \t 2 \t ", sized=False),
+    "zeros before a length": post(b"{}", b"Content-Length: 002", sized=False),
+    "tab before chunked": post(chunked(b"{}"), b"Transfer-Encoding:\tchunked", sized=False),
+    "zeros before a chunk's size": post(b"0002\r\n{}\r\n000\r\n\r\n", b"Transfer-Encoding: chunked", sized=False),
+    "extensions": post(b'2;a;b=c;d="e;f"\r\n{}\r\n0;x\r\n\r\n', b"Transfer-Encoding: chunked", sized=False),
+    "a token behind the chunks": post(
+        chunked(b"{}", end=b"0\r\nAuthorization: Bearer x\r\n\r\n"), b"Transfer-Encoding: chunked", sized=False
+    ),
+    "a request as a body": post(get(path=b"/v1/users/me")),
+}
+
+
+@cases(FRAMED_ONCE)
+async def test_a_request_that_ends_in_one_place_gets_one_answer_and_so_does_the_next(api: Api, case: bytes) -> None:
+    async with api.wire() as wire:
+        await wire.send(case + get(path=b"/nowhere") + get())
+        assert [(await wire.answer()).status for _ in range(3)] in ([422, 404, 200], [400, 404, 200])
+
+
+# Paths and methods in disguise (ASVS 4.1.4, 15.3.7)
+
+PATHS: dict[str, bytes] = {
+    "two slashes": b"//v1/users/me",
+    "two slashes within": b"/v1//users/me",
+    "slash at the end": b"/v1/users/me/",
+    "dots": b"/v1/../v1/users/me",
+    "a dot": b"/v1/./users/me",
+    "escaped dot": b"/v1/%2e/users/me",
+    "escaped dots": b"/v1/%2e%2e/v1/users/me",
+    "escaped slash": b"/v1%2fusers%2fme",
+    "escaped twice": b"/v1/users%252Fme",
+    "overlong slash": b"/v1%c0%afusers/me",
+    "backslashes": b"/v1\\users\\me",
+    "parameters": b"/v1/users/me;x=1",
+    "escaped NUL at the end": b"/v1/users/me%00",
+    "escaped space at the end": b"/v1/users/me%20",
+    "capitals": b"/V1/Users/Me",
+    "an ending": b"/v1/users/me.json",
+    "a full-width letter": b"/v1/users/m%ef%bd%85",
+}
+
+
+@cases(PATHS)
+async def test_a_resource_has_one_path(api: Api, case: bytes) -> None:
+    token = await api.sign_up()
+    for method in (b"GET", b"DELETE"):
+        sent = b"%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % (method, case, token.encode())
+        assert (await api.raw(sent)).outcome == NOT_FOUND
+    assert await api.opens(token)
+
+
+@pytest.mark.parametrize("path", ["a%2fb", "..%2fcurrent", "%2e%2e", "current%2f", "current%00", "current;x", "curren%74%20"])
+async def test_a_session_is_not_named_in_another_way(api: Api, path: str) -> None:
+    token = await api.sign_up()
+    sent = f"DELETE /v1/sessions/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+    assert (await api.raw(sent.encode())).outcome == NOT_FOUND
+    assert await api.opens(token)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Host"],
+)
+async def test_no_header_makes_another_request_of_it(api: Api, header: str) -> None:
+    token = await api.sign_up()
+    for value in ("DELETE", "/v1/sessions/current", "evil.example"):
+        answer = await api.call("GET", f"{ME}?_method=DELETE", token=token, headers={header: value})
+        assert answer.status == 200
+        answer = await api.call("POST", "/v1/users", {**REGISTRATION}, token=token, headers={header: value})
+        assert answer.outcome == (409, "email-taken")
+        assert "evil" not in str(answer.headers)
+    assert await api.opens(token)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PUT", "PROPFIND", "PURGE", "SEARCH", "LINK", "QUERY"])
+async def test_a_method_that_no_resource_has_is_refused_and_echoes_nothing(api: Api, method: str) -> None:
+    for path in ("/v1/users", ME, "/v1/sessions", "/livez"):
+        answer = await api.raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Canary: canary\r\n\r\n".encode(), method)
+        assert answer.outcome == NOT_ALLOWED
+        assert method not in answer.headers["Allow"]
+        assert b"canary" not in answer.body
+
+
+async def test_a_safe_method_changes_nothing_whatever_it_carries(api: Api) -> None:
+    # ASVS 3.5.1 to 3.5.3
+    token = await api.sign_up()
+    user = await api.me(token)
+    body = json.dumps({"name": "Eve", "password": "another phrase", "current_password": GOOD_PASSWORD}).encode()
+    for method in ("GET", "HEAD", "OPTIONS"):
+        for path in (ME, "/v1/users", "/v1/sessions", "/v1/sessions/current", "/v1/sessions?except=current"):
+            assert (await api.call(method, path, data=body, token=token)).status < 500
+    assert await api.me(token) == user
+    assert len(await api.sessions(token)) == 1
+    assert (await api.try_log_in()).status == 201
 
 
 BROKEN_CHUNKS: dict[str, bytes] = {
@@ -485,10 +738,10 @@ ODD: dict[str, tuple[bytes, tuple[int, str]]] = {
     "OPTIONS of the server": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", NOT_FOUND),
     "HTTP/1.0": (b"GET /livez HTTP/1.0\r\n\r\n", (200, "")),
     "absolute target": (get(path=b"http://x/livez"), (200, "")),
-    "chunks under HTTP/1.0": (
-        post(chunked(b"{}"), b"Transfer-Encoding: chunked", sized=False).replace(b"1.1", b"1.0", 1),
-        INVALID,
-    ),
+    "absolute target of another host": (get(path=b"http://evil.example/livez"), (200, "")),
+    "Host with a port": (hosted(b"accounts.example.com:9443"), (200, "")),
+    "Host that is an address": (hosted(b"[::1]:9443"), (200, "")),
+    "Host with an empty port": (hosted(b"x:"), (200, "")),
     "empty lines before": (b"\r\n\r\n" + get(), (200, "")),
     "no Content-Length": (post(b"", sized=False), MALFORMED_BODY),
     "body of a GET": (get(b"Content-Length: 2", b"Content-Type: text/plain") + b"{}", (200, "")),
@@ -1012,6 +1265,7 @@ def test_an_answer_that_breaks_the_conventions_would_be_noticed() -> None:
     good = {
         "X-Request-ID": str(uuid4()),
         "Cache-Control": "no-store",
+        "Content-Type": JSON,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -1020,9 +1274,16 @@ def test_an_answer_that_breaks_the_conventions_would_be_noticed() -> None:
     def check(**headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         found = CIMultiDictProxy(CIMultiDict({**good, **named}))
-        check_conventions(Answer(method="GET", status=200, headers=found, body=b""))
+        check_conventions(Answer(method="GET", status=200, headers=found, body=b'{"status":"ok"}'))
 
     check()
-    for wrong in ({"Server": "x"}, {"Access_Control_Allow_Origin": "*"}, {"Cache_Control": "private"}, {"X_Request_ID": "1"}):
+    for wrong in (
+        {"Content_Type": "text/plain"},
+        {"Content_Type": "text/html; charset=utf-8"},
+        {"Server": "x"},
+        {"Access_Control_Allow_Origin": "*"},
+        {"Cache_Control": "private"},
+        {"X_Request_ID": "1"},
+    ):
         with pytest.raises((AssertionError, ValueError)):
             check(**wrong)

@@ -385,6 +385,7 @@ async def test_environment_variables_configure_it(data_dir: Path) -> None:
 
 @pytest.mark.requirement(53, 63)
 async def test_plain_http_to_the_tls_port_is_not_answered(data_dir: Path) -> None:
+    # ASVS 4.1.2: nor sent elsewhere, since a client that is would go on to send its secrets in the clear first.
     async with serving(data_dir, "--store", "memory:") as service:
         port = int(service.base.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -398,6 +399,7 @@ async def test_plain_http_to_the_tls_port_is_not_answered(data_dir: Path) -> Non
 
 @pytest.mark.requirement(62)
 async def test_old_protocols_and_suites_are_not_spoken(data_dir: Path) -> None:
+    # ASVS 12.1.1, 12.1.2
     async with serving(data_dir, "--store", "memory:") as service:
         port = int(service.base.rpartition(":")[2])
         modern = ssl.create_default_context(cafile=service.certificate)

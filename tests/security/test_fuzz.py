@@ -7,7 +7,8 @@ other account is as it was. ``PICKGUARD_FUZZ_ROUNDS=50`` tries fifty times as mu
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,16 +20,27 @@ import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pickguard.adapters.background import LoopDeferred
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.memory import MemoryAccounts
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
-from pickguard.entrypoints.http.routes import ROUTES
-from pickguard.entrypoints.http.schemas import ChangeBody, LogInBody, ReauthenticationBody, RegistrationBody
+from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
+from pickguard.entrypoints.http.schemas import (
+    ChangeBody,
+    LogInBody,
+    MailedTokenBody,
+    ReauthenticationBody,
+    RegistrationBody,
+    ResetBody,
+    ResetRequestBody,
+)
+from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import LOG_IN_MEMBERS, SESSION_MEMBERS, USER_MEMBERS
 from tests.security.conftest import PATIENCE
-from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
+from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, RecordedMail
 from tests.support.http import EMAIL, NAME, Answer, Api, serving
 from tests.support.strategies import json_values
 
@@ -60,7 +72,8 @@ def each(check: Check) -> Check:
     return check_all
 
 
-USER: Final = has(USER_MEMBERS)
+USER: Final = has({*USER_MEMBERS, "pending_email"})
+ACTIVITY: Final = has({"activity"}, activity=each(has({"event", "at", "ip", "user_agent", "count"})))
 SESSION: Final = has(SESSION_MEMBERS)
 LOG_IN: Final = has(LOG_IN_MEMBERS, user=USER, session=SESSION)
 STATUS: Final = has({"status"})
@@ -81,6 +94,12 @@ KNOWN: Final[Mapping[tuple[str, str], Route]] = {
     ("GET", "/v1/users/me"): Route(None, 200, USER),
     ("PATCH", "/v1/users/me"): Route(ChangeBody, 200, USER),
     ("DELETE", "/v1/users/me"): Route(None, 204, NOTHING),
+    ("GET", "/v1/users/me/activity"): Route(None, 200, ACTIVITY),
+    ("POST", "/v1/email-verifications"): Route(None, 202, NOTHING),
+    ("POST", "/v1/email-verifications/confirm"): Route(MailedTokenBody, 204, NOTHING),
+    ("POST", "/v1/email-verifications/decline"): Route(MailedTokenBody, 204, NOTHING),
+    ("POST", "/v1/password-resets"): Route(ResetRequestBody, 202, NOTHING),
+    ("POST", "/v1/password-resets/confirm"): Route(ResetBody, 204, NOTHING),
     ("POST", "/v1/sessions"): Route(LogInBody, 201, LOG_IN),
     ("GET", "/v1/sessions"): Route(None, 200, has({"sessions"}, sessions=each(SESSION))),
     ("DELETE", "/v1/sessions"): Route(None, 204, NOTHING),
@@ -305,7 +324,19 @@ def rounds(count: int) -> settings:
 
 
 def test_every_route_is_known() -> None:
-    assert {(method, path) for method, path, _ in ROUTES} == set(KNOWN), "tell KNOWN what a new route reads and gives"
+    assert {(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES)} == set(KNOWN), (
+        "tell KNOWN what a new route reads and gives"
+    )
+
+
+@asynccontextmanager
+async def serving_with_mail(accounts: AccountRepository, receipts: Receipts | None = None) -> AsyncGenerator[Api]:
+    """Serve every route that there is."""
+    async with (
+        LoopDeferred(pauses=()) as deferred,
+        serving(accounts, receipts=receipts, mailer=RecordedMail(), deferred=deferred) as api,
+    ):
+        yield api
 
 
 @pytest.mark.requirement(15, 38, 40, 42, 80, 82, 85)
@@ -314,7 +345,7 @@ def test_every_route_is_known() -> None:
 async def test_whatever_is_sent_in_whatever_order_harms_nobody(
     caplog: pytest.LogCaptureFixture, requests: list[Request]
 ) -> None:
-    async with serving(MemoryAccounts()) as api:
+    async with serving_with_mail(MemoryAccounts()) as api:
         await intrude(api, requests, caplog)
 
 
@@ -327,7 +358,7 @@ async def test_whatever_is_sent_in_whatever_order_harms_nobody_on_a_real_store(
     await store.flushall()
     async with (
         open_client(valkey.url, connections=8, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client,
-        serving(RedisAccounts(client), receipts=RedisReceipts(client)) as api,
+        serving_with_mail(RedisAccounts(client), receipts=RedisReceipts(client)) as api,
     ):
         await intrude(api, requests, caplog)
 
@@ -339,5 +370,5 @@ async def test_whatever_is_sent_in_whatever_order_harms_nobody_on_a_real_store(
 async def test_whatever_is_sent_to_a_route_is_judged(
     caplog: pytest.LogCaptureFixture, line: tuple[str, str], data: st.DataObject
 ) -> None:
-    async with serving(MemoryAccounts()) as api:
+    async with serving_with_mail(MemoryAccounts()) as api:
         await intrude(api, [data.draw(requests_of(line, KNOWN[line]))], caplog)

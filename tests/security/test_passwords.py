@@ -15,6 +15,7 @@ from pickguard import build_services
 from pickguard.adapters.argon2 import Argon2Hasher
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.memory import MemoryAccounts
+from pickguard.adapters.memory_limits import Unlimited
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
 from pickguard.domain.model.credentials import PasswordRules
@@ -39,6 +40,7 @@ async def with_rules(rules: PasswordRules, common_passwords: CommonPasswords | N
             accounts=MemoryAccounts(),
             hasher=hasher,
             events=RecordedEvents(),
+            limiter=Unlimited(),
             common_passwords=common_passwords,
             password_rules=rules,
         )

@@ -18,8 +18,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from pickguard.adapters.memory_limits import Unlimited
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.registration import RegistrationMode
-from pickguard.entrypoints import serving as serve
 from pickguard.entrypoints.bootstrap import Services, build_services
+from pickguard.entrypoints.http.acceptor import Acceptor
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
@@ -85,14 +85,21 @@ class Answer:
         return tag
 
 
-def check_conventions(answer: Answer, *, secure: bool = False) -> None:
+def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: bool = False) -> None:
     """Assert what the contract says of every answer, whatever its status."""
     headers = answer.headers
-    assert "Server" not in headers
-    assert not [name for name in headers if name.lower().startswith("access-control-")]
+    assert "Server" not in headers  # ASVS 13.4.6
+    told = sorted(name.lower() for name in headers if name.lower().startswith("access-control-"))
+    if cross_origin:
+        assert "origin" in headers["Vary"].lower().split(", ")
+        assert "access-control-allow-credentials" not in told
+        assert headers.get("Access-Control-Allow-Origin") != "*"
+    else:
+        assert not told
+        assert "origin" not in headers.get("Vary", "").lower()
     assert len(headers.getall("X-Request-ID")) == 1
     UUID(headers["X-Request-ID"])
-    assert headers.getall("Cache-Control") == ["no-store"]
+    assert headers.getall("Cache-Control") == ["no-store"]  # ASVS 14.3.2; the next ones are 3.2.1, 3.4.1 and 3.4.4 to 3.4.6
     assert headers.getall("X-Content-Type-Options") == ["nosniff"]
     assert headers.getall("Referrer-Policy") == ["no-referrer"]
     policy = headers["Content-Security-Policy"]
@@ -109,6 +116,8 @@ def check_conventions(answer: Answer, *, secure: bool = False) -> None:
         assert headers["Allow"]
     if answer.status in {429, 503}:
         assert int(headers["Retry-After"]) >= 1
+    assert answer.status < 300 or answer.status >= 400 or answer.status == 304, "nothing is redirected"
+    _check_type(answer)
     if answer.status in {204, 304}:
         assert answer.body == b""
         assert "Content-Length" not in headers or answer.status == 304
@@ -116,7 +125,24 @@ def check_conventions(answer: Answer, *, secure: bool = False) -> None:
         _check_problem(answer)
 
 
+def _check_type(answer: Answer) -> None:
+    """Assert that the body is what Content-Type says (ASVS 4.1.1)."""
+    kinds = answer.headers.getall("Content-Type", [])
+    if answer.status in {204, 304} or (answer.status == 202 and not answer.body):
+        assert kinds == []
+        return
+    assert len(kinds) == 1
+    assert kinds[0] in {JSON, PROBLEM, "text/html; charset=utf-8"}
+    if answer.method != "HEAD":
+        text = answer.body.decode()
+        if kinds[0] in {JSON, PROBLEM}:  # which are in UTF-8 and have no charset (RFC 8259, sections 8.1 and 11)
+            json.loads(text)
+        else:
+            assert text.startswith("<!doctype html>")
+
+
 def _check_problem(answer: Answer) -> None:
+    """Assert that an error is a problem with the status of its answer (RFC 9457, section 3)."""
     assert answer.headers["Content-Type"] == PROBLEM
     if answer.method == "HEAD":
         return
@@ -136,10 +162,13 @@ def _check_problem(answer: Answer) -> None:
 class Wire:
     """One connection, on which a test sends whatever bytes it likes."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, secure: bool) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, secure: bool, cross_origin: bool = False
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self._secure = secure
+        self._cross_origin = cross_origin
         self.interim: list[int] = []
 
     async def send(self, data: bytes) -> None:
@@ -154,7 +183,7 @@ class Wire:
                 head = await self.reader.readuntil(b"\r\n\r\n")
                 found = await self._parse(head, method)
                 if found.status >= 200:
-                    check_conventions(found, secure=self._secure)
+                    check_conventions(found, secure=self._secure, cross_origin=self._cross_origin)
                     return found
                 self.interim.append(found.status)
 
@@ -185,8 +214,9 @@ class Wire:
 class Api:
     """A served application, and a client of it."""
 
-    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None, cross_origin: bool = False) -> None:
         self.port = port
+        self._cross_origin = cross_origin
         self._session = session
         self._tls = tls
 
@@ -214,7 +244,7 @@ class Api:
         ):
             content = await response.read()
             answer = Answer(method=method, status=response.status, headers=response.headers, body=content)
-        check_conventions(answer, secure=self._tls is not None)
+        check_conventions(answer, secure=self._tls is not None, cross_origin=self._cross_origin)
         return answer
 
     @asynccontextmanager
@@ -231,7 +261,7 @@ class Api:
         name = "127.0.0.1" if self._tls else None
         reader, writer = await asyncio.open_connection(sock=connection, ssl=self._tls, server_hostname=name, limit=limit)
         try:
-            yield Wire(reader, writer, secure=self._tls is not None)
+            yield Wire(reader, writer, secure=self._tls is not None, cross_origin=self._cross_origin)
         finally:
             writer.transport.abort()
 
@@ -353,22 +383,25 @@ async def serving_services(
             if send_buffer is not None:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             listener.bind(("127.0.0.1", 0))
+            listener.setblocking(False)
             port = listener.getsockname()[1]
-            server = await loop.create_server(
+            acceptor = Acceptor(
+                listener,
                 lambda: Connection(handler, loop=loop, express=express),
-                sock=listener.dup(),
-                backlog=serve.BACKLOG,
-                ssl=tls[0] if tls else None,
-                ssl_handshake_timeout=serve.TLS_HANDSHAKE_SECONDS if tls else None,
-                ssl_shutdown_timeout=serve.TLS_SHUTDOWN_SECONDS if tls else None,
+                tls=tls[0] if tls else None,
+                most=settings.max_connections,
             )
-        try:
-            client_side = tls[1] if tls else None
-            connector = TCPConnector(limit=0, ssl=client_side if client_side is not None else True)
-            base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-            async with ClientSession(base, connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False) as session:
-                yield Api(port=port, session=session, tls=client_side)
-        finally:
-            server.close()
+            acceptor.open()
+            try:
+                client_side = tls[1] if tls else None
+                connector = TCPConnector(limit=0, ssl=client_side if client_side is not None else True)
+                base = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+                async with ClientSession(
+                    base, connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False
+                ) as session:
+                    yield Api(port=port, session=session, tls=client_side, cross_origin=bool(settings.cors_origins))
+            finally:
+                acceptor.close()
+                acceptor.give_up()
     finally:
         await runner.cleanup()

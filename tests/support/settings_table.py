@@ -22,7 +22,7 @@ def _lines() -> Iterator[str]:
 
 def _default(each: Option) -> str:
     value = getattr(Settings(), each.name)
-    if value is None or value == "":
+    if value is None or value in ("", ()):
         return ""
     if isinstance(value, bool):
         return _code("on" if value else "off")

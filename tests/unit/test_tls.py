@@ -43,6 +43,7 @@ def test_a_development_certificate_is_made_where_none_is(pair: Pair, data_dir: P
     assert pair == (data_dir / "cert.pem", data_dir / "key.pem")
     made = read(pair[0])
     lifetime = made.not_valid_after_utc - made.not_valid_before_utc
+    assert CERTIFICATE_DAYS < 366
     assert timedelta(days=CERTIFICATE_DAYS) <= lifetime <= timedelta(days=CERTIFICATE_DAYS, hours=1)
     assert made.not_valid_before_utc < datetime.now(UTC)
     assert names(pair[0]) == {"localhost", "127.0.0.1", "::1"}
@@ -184,6 +185,24 @@ def test_only_tls_1_2_and_1_3_with_forward_secret_aead_suites_are_offered(pair: 
     for protocol, name in suites:
         assert name.startswith("TLS_" if protocol == "TLSv1.3" else "ECDHE-")
         assert "GCM" in name or "CHACHA20" in name
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(("group", "taken"), [("prime256v1", True), ("X448", False), ("secp521r1", False)])
+def test_keys_are_exchanged_on_p_256_and_on_no_curve_that_mozilla_leaves_out(
+    pair: Pair,
+    version: ssl.TLSVersion,
+    group: str,
+    taken: bool,  # noqa: FBT001
+) -> None:
+    client_context = ssl.create_default_context(cafile=pair[0])
+    client_context.minimum_version = client_context.maximum_version = version
+    client_context.set_ecdh_curve(group)
+    if taken:
+        shake_hands(server_context(*pair), client_context)
+        return
+    with pytest.raises(ssl.SSLError):
+        shake_hands(server_context(*pair), client_context)
 
 
 def shake_hands(context: ssl.SSLContext, client_context: ssl.SSLContext) -> ssl.SSLObject:

@@ -76,7 +76,7 @@ def _click_option(each: Option) -> Callable[[Callable[..., Any]], Callable[..., 
 
 def _shown_default(each: Option) -> str:
     value = getattr(Settings(), each.name)
-    if value is None or value is False or value == "":
+    if value is None or value is False or value in ("", ()):
         return ""
     return show_value(value)
 

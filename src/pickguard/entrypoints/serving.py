@@ -11,6 +11,7 @@ import errno
 import gc
 import logging
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import attrs
 from aiohttp import web
@@ -28,19 +29,19 @@ from aiohttp import web
 from pickguard.adapters.engine import Engine, EngineError
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.entrypoints.bootstrap import load
+from pickguard.entrypoints.http.acceptor import BACKLOG, Acceptor
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
-from pickguard.entrypoints.settings import EMBEDDED, Settings, SettingsError
+from pickguard.entrypoints.settings import EMBEDDED, LEAST_CONNECTIONS, Settings, SettingsError
 from pickguard.entrypoints.tls import CertificateError, development_certificate, server_context
 
 logger = logging.getLogger("pickguard.serve")
 
-BACKLOG: Final = 1024
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """What the kernel keeps of answers that are not read yet, for each connection. Left alone it would grow to megabytes."""
-TLS_HANDSHAKE_SECONDS: Final = 4.0
-TLS_SHUTDOWN_SECONDS: Final = 2.0
+OTHER_FILES: Final = 128
+"""How many files a process may need beside its connections: sockets that listen, pipes, modules, what the event loop has."""
 SUPERVISION_SECONDS: Final = 0.1
 REPLACEMENT_SECONDS: Final = 1.0
 """The least time between two workers that take the place of others."""
@@ -60,11 +61,14 @@ class ServingError(Exception):
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then let requests under way end and return. Raises `ServingError`."""
     signal.signal(signal.SIGTERM, _stop_before_ready)
+    tls = _Tls(settings=settings)
+    signal.signal(signal.SIGHUP, tls.note)
+    settings = _with_files(settings)
     with ExitStack() as stack:
         if settings.store == EMBEDDED or not (settings.no_tls or settings.tls_cert):
             _make_data_dir(settings.data_dir)
         taken = stack.enter_context(_take_address(settings))
-        tls, certificate = _tls(settings)
+        tls.load()
         engine = None
         if settings.store == EMBEDDED:
             engine = Engine(settings.data_dir, program=settings.engine)
@@ -77,12 +81,39 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         if settings.mail and not settings.public_url:
             running = attrs.evolve(running, public_url=base)
         announcement = _announcement(
-            settings, attrs.evolve(settings, public_url="").base_url(taken.getsockname()[1]), certificate
+            settings, attrs.evolve(settings, public_url="").base_url(taken.getsockname()[1]), tls.development
         )
+        stack.callback(signal.signal, signal.SIGHUP, signal.SIG_IGN)  # the loop gave its handler back
         if settings.workers == 1:
             _runner()(_work(running, taken, tls, lambda: announce(announcement), engine=engine))
         else:
             _Supervisor(running, _Listeners(taken, settings.workers), tls, engine).run(lambda: announce(announcement))
+
+
+def _with_files(settings: Settings) -> Settings:
+    """Have this process and its children open as many files as all connections need, and return the settings that go with it.
+
+    Where the system does not allow so many, there will be fewer connections.
+    """
+    others = settings.store_connections + OTHER_FILES
+    needed = settings.max_connections + others
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return settings
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):  # more than the kernel has, whatever it said
+        allowed = soft
+    if allowed >= needed:
+        return settings
+    most = max(allowed - others, LEAST_CONNECTIONS)
+    logger.warning(
+        "each worker takes at most %d connections, since a process may open only %d files here (see ulimit -n); "
+        "--max-connections %d needs %d",
+        *(most, allowed, settings.max_connections, needed),
+    )
+    return attrs.evolve(settings, max_connections=most)
 
 
 def _stop_before_ready(*_: object) -> NoReturn:
@@ -194,17 +225,54 @@ def _bind_failure(settings: Settings, error: OSError) -> str:
     return f"{where} cannot be opened: {error.strerror}"
 
 
-def _tls(settings: Settings) -> tuple[ssl.SSLContext | None, Path | None]:
-    """Return the context to serve with, and the development certificate if that is what it serves."""
-    if settings.no_tls:
-        return None, None
-    try:
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            return server_context(settings.tls_cert, settings.tls_key), None
-        certificate, key = development_certificate(settings.data_dir / "tls", settings.host)
-        return server_context(certificate, key), certificate
-    except CertificateError as error:
-        raise ServingError(str(error)) from error
+@attrs.define(kw_only=True)
+class _Tls:
+    """The certificate that is served with, and how another comes in its place."""
+
+    settings: Settings
+    context: ssl.SSLContext | None = None
+    """What newcomers shake hands in; None where plain HTTP is spoken."""
+    development: Path | None = None
+    """The development certificate, if that is what is served with."""
+    is_due: bool = False
+    """Whether it was to be loaded again while nobody could do so."""
+
+    def note(self, *_: object) -> None:
+        """Remember that it is to be loaded again; this is the handler of a signal."""
+        self.is_due = True
+
+    def load(self) -> None:
+        """Load the files that the settings name, or the development certificate. Raises `ServingError` and changes nothing."""
+        settings, development = self.settings, None
+        if settings.no_tls:
+            return
+        try:
+            if settings.tls_cert is not None and settings.tls_key is not None:
+                context = server_context(settings.tls_cert, settings.tls_key)
+            else:
+                development, key = development_certificate(settings.data_dir / "tls", settings.host)
+                context = server_context(development, key)
+        except CertificateError as error:
+            raise ServingError(str(error)) from error
+        self.context, self.development = context, development
+
+    def renew(self) -> bool:
+        """Load it again, and tell whether there is another now. What cannot be used is logged, and the one before stays.
+
+        A new context has new keys for session tickets. They are not those of other workers, so a session that was begun after
+        this is resumed at the worker that it was begun with, and every other one shakes hands in full.
+        """
+        self.is_due = False
+        if self.settings.no_tls:
+            logger.info("there is no certificate to load again: --no-tls")
+            return False
+        try:
+            self.load()
+        except ServingError as error:
+            logger.error("the certificate was not loaded again, and the one before stays: %s", error)  # noqa: TRY400 (says it all)
+            return False
+        logger.info("the certificate was loaded again")
+        return True
 
 
 def _runner() -> Callable[[Coroutine[None, None, None]], None]:
@@ -219,7 +287,7 @@ def _runner() -> Callable[[Coroutine[None, None, None]], None]:
 async def _work(
     settings: Settings,
     listener: socket.socket,
-    tls: ssl.SSLContext | None,
+    tls: _Tls,
     ready: Callable[[], None],
     *,
     engine: Engine | None = None,
@@ -243,32 +311,34 @@ async def _work(
         handler = runner.server
         assert handler is not None  # noqa: S101 (it is there after setup)
         express = Express(runner.app)
-        limits: dict[str, Any] = (
-            {"ssl_handshake_timeout": TLS_HANDSHAKE_SECONDS, "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS} if tls else {}
-        )
-        server = await loop.create_server(
-            lambda: Connection(handler, loop=loop, express=express), sock=listener.dup(), backlog=BACKLOG, ssl=tls, **limits
+        acceptor = Acceptor(
+            listener,
+            lambda: Connection(handler, loop=loop, express=express),
+            tls=tls.context,
+            most=settings.max_connections,
         )
 
-        async def accept(queued: socket.socket) -> None:
-            with contextlib.suppress(OSError):  # gone again, or no TLS
-                await loop.connect_accepted_socket(
-                    lambda: Connection(handler, loop=loop, express=express), queued, ssl=tls, **limits
-                )
+        def renew() -> None:
+            if tls.renew() and tls.context is not None:
+                acceptor.renew(tls.context)
 
+        loop.add_signal_handler(signal.SIGHUP, renew)
+        if tls.is_due:
+            renew()
+        acceptor.open()
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(_keep_engine_alive(engine)) if engine else None
             ready()
             gc.freeze()  # what was loaded is here to stay: collections need not go through it
             await stop.wait()
             logger.info("stopping: requests under way may end")
-            server.close()
-            last = [tasks.create_task(accept(queued)) for queued in _stop_listening(listener)]
+            acceptor.close()
+            for queued in _stop_listening(listener):
+                acceptor.let_in(queued)
             give_up_at = loop.time() + min(LAST_SECONDS, settings.shutdown_timeout.total_seconds())
-            while loop.time() < give_up_at and (not all(each.done() for each in last) or _owes_request(handler)):  # noqa: ASYNC110
+            while loop.time() < give_up_at and (acceptor.is_shaking_hands or _owes_request(handler)):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)  # a connection has no event for it
-            for each in last:
-                each.cancel()
+            acceptor.give_up()
             if watch is not None:
                 watch.cancel()
     finally:
@@ -320,7 +390,7 @@ class _Worker:
 class _Supervisor:
     """Keeps a number of workers running."""
 
-    def __init__(self, settings: Settings, listeners: _Listeners, tls: ssl.SSLContext | None, engine: Engine | None) -> None:
+    def __init__(self, settings: Settings, listeners: _Listeners, tls: _Tls, engine: Engine | None) -> None:
         self._settings = settings
         self._listeners = listeners
         self._tls = tls
@@ -344,6 +414,8 @@ class _Supervisor:
                 time.sleep(SUPERVISION_SECONDS)
                 if self._engine is not None:
                     _revive(self._engine)
+                if self._tls.is_due:
+                    self._renew_certificate()
                 self._replace_dead()
         finally:
             self._stop()
@@ -362,6 +434,13 @@ class _Supervisor:
 
     def _note_stop(self, *_: object) -> None:
         self._stopping = True
+
+    def _renew_certificate(self) -> None:
+        """Load it here, for workers that are still to come, and have those that there are do the same, if it can be used."""
+        if self._tls.renew():
+            for pid in self._workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGHUP)
 
     def _replace_dead(self) -> None:
         for pid, worker, status in self._reap():

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from email.utils import parseaddr
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -26,6 +26,8 @@ from pickguard.domain.model.users import EmailAddress
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
 """The store of a service that has none configured: a server of its own."""
+LEAST_CONNECTIONS = 10
+"""The least that --max-connections may be."""
 
 
 class SettingsError(ValueError):
@@ -228,6 +230,54 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read addresses and networks, with commas between them."""
+    return tuple(_network(each.strip()) for each in text.split(","))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        if "%" in text:  # a link's name, which Python takes to be any text
+            raise ValueError(text)  # noqa: TRY301 (one message for both)
+        found = ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no IP address or network; give those of the proxies with commas between them, such as "
+            "10.0.0.5,10.1.0.0/16,2001:db8::/64, each network without bits behind its length"
+        ) from None
+    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{text!r} is IPv4 written in IPv6; give it as IPv4")
+    if found.prefixlen == 0:
+        raise ValueError(f"{text!r} is everybody, who could then claim any address; give the networks of the proxies")
+    return found
+
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# As a browser writes an origin (RFC 6454, section 6.1): in small letters, without a path, without the scheme's own port.
+_ORIGIN = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::([1-9][0-9]{{0,4}}))?", re.ASCII)
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """Read the origins of web pages, with commas between them."""
+    return tuple(_origin(each.strip()) for each in text.split(","))
+
+
+def _origin(text: str) -> str:
+    match = _ORIGIN.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is no origin; give each as a browser writes it, in small letters and without a path, such as "
+            "https://app.example.com or http://localhost:3000, with commas between them"
+        )
+    scheme, host, port = match.groups()
+    if scheme == "http" and host not in _LOOPBACK:
+        raise ValueError(f"{text!r} can be changed on its way by anybody; give https:// for all but {', '.join(_LOOPBACK)}")
+    if port is not None and (port == {"http": "80", "https": "443"}[scheme] or int(port) > 65535):  # noqa: PLR2004 (the last)
+        raise ValueError(f"{text!r} has a port that no browser writes; give it without")
+    return text
+
+
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
@@ -315,6 +365,25 @@ class Settings:
     )
     tls_key: Path | None = _setting(None, _path, "Private key of the certificate, PEM, not encrypted.", "PATH")
     no_tls: bool = _setting(False, read_switch, "Speak plain HTTP, for use behind a proxy on the same machine.")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        (),
+        _networks,
+        "Proxies whose X-Forwarded-For says where a request comes from: IP addresses and networks, with commas between them. "
+        "From anybody else the header is ignored.",
+        "NETWORKS",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        _origins,
+        "Origins of web pages whose scripts may use the API, such as https://app.example.com, with commas between them.",
+        "ORIGINS",
+    )
+    max_connections: int = _setting(
+        10_000,
+        _whole_number(LEAST_CONNECTIONS, 1_000_000),
+        "Most connections of clients to one worker; one more closes those that have been idle longest.",
+        "NUMBER",
+    )
     workers: int = _setting(1, _whole_number(1, 256), "Processes that serve requests.", "NUMBER")
     mail: str | None = _setting(
         None,

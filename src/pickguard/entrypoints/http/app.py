@@ -14,8 +14,9 @@ from multidict import CIMultiDictProxy
 
 from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
+from pickguard.entrypoints.http.cors import CrossOrigin
 from pickguard.entrypoints.http.explanations import explain
-from pickguard.entrypoints.http.keys import DEADLINE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
+from pickguard.entrypoints.http.keys import CROSS_ORIGIN, DEADLINE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
     Problem,
@@ -26,7 +27,7 @@ from pickguard.entrypoints.http.problems import (
     respond,
 )
 from pickguard.entrypoints.http.refusals import Refusals
-from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, refuse_ambiguity
+from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, client_of, refuse_ambiguity
 from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
 from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import Settings
@@ -54,6 +55,7 @@ def create_app(
     app = web.Application(middlewares=[_answer_in_form], client_max_size=MAX_BODY_BYTES)
     app[SETTINGS] = settings
     app[REFUSALS] = Refusals()
+    app[CROSS_ORIGIN] = CrossOrigin(settings.cors_origins)
 
     async def open_and_close(app: web.Application) -> AsyncGenerator[None]:
         async with services(settings) as opened:
@@ -88,7 +90,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         async with limit:
             refuse_ambiguity(request)
-            return await handler(request)
+            return request.app[CROSS_ORIGIN].preflight(request) or await handler(request)
     except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
         asked = f"{request_id(request)} to {request.method} {_route(request)}"
         safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
@@ -135,6 +137,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
         headers.setdefault(name, value)
     if request.secure:
         headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
+    request.app[CROSS_ORIGIN].add_headers(request.headers, headers)
     headers.popall(hdrs.SERVER, None)
 
 
@@ -172,6 +175,6 @@ def _log_request(request: web.Request, response: web.StreamResponse, seconds: fl
         "route": _route(request),
         "status": response.status,
         "ms": round(seconds * 1000, 1),
-        "ip": request.remote,
+        "ip": client_of(request).ip,
     }
     logger.info("%s", json.dumps(content))

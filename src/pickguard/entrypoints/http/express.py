@@ -6,6 +6,7 @@ has the ordinary form.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -14,17 +15,14 @@ from aiohttp.http_parser import RawRequestMessage
 
 from pickguard.domain.model.users import User
 from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id_of
-from pickguard.entrypoints.http.keys import SERVICES, SETTINGS
+from pickguard.entrypoints.http.keys import CROSS_ORIGIN, SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import Problem, respond
-from pickguard.entrypoints.http.requests import token_of
+from pickguard.entrypoints.http.requests import HOST, token_of
 from pickguard.entrypoints.http.routes import JSON_TYPE, ME, entity_tag
 from pickguard.entrypoints.http.schemas import render_user
 
 REMEMBERED: Final = 2048
 """How many users are kept as they were shown last."""
-_HEAD: Final = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, hdrs.CONTENT_TYPE: JSON_TYPE}.items())
-_PLAIN: Final = f"HTTP/1.1 200 OK\r\n{_HEAD}"
-_SECURE: Final = f"{_PLAIN}{hdrs.STRICT_TRANSPORT_SECURITY}: {STRICT_TRANSPORT_SECURITY}\r\n"
 
 
 class _Limit:
@@ -61,6 +59,13 @@ class Express:
         self._shown = _Shown(with_pending=self._services.has_mail)
         self._limit = settings.request_timeout.total_seconds()
         self._is_on = not settings.access_log  # whose lines are written where the ordinary way ends
+        self._knows_origins = app[CROSS_ORIGIN].is_configured  # what they are told is added there as well
+        self._headers: dict[str, str] = dict(HEADERS)
+        if self._knows_origins:
+            self._headers[hdrs.VARY] = hdrs.ORIGIN
+        plain: dict[str, str] = {**self._headers, hdrs.CONTENT_TYPE: JSON_TYPE}
+        self._plain = f"HTTP/1.1 200 OK\r\n{_fields(plain)}"
+        self._secure = f"{self._plain}{hdrs.STRICT_TRANSPORT_SECURITY}: {STRICT_TRANSPORT_SECURITY}\r\n"
 
     def takes(self, message: RawRequestMessage) -> bool:
         """Tell whether a request, which has no body, is answered here."""
@@ -71,11 +76,13 @@ class Express:
             and message.version == HttpVersion11
             and not message.should_close
             and len(headers.getall(hdrs.AUTHORIZATION, ())) == len(headers.getall(hdrs.HOST, ())) == 1
+            and HOST.fullmatch(headers[hdrs.HOST]) is not None
             and hdrs.IF_NONE_MATCH not in headers
             and hdrs.IF_MATCH not in headers
             and hdrs.EXPECT not in headers
             and not message.upgrade
             and self._is_on
+            and not (self._knows_origins and hdrs.ORIGIN in headers)
         )
 
     async def answer(self, message: RawRequestMessage, *, secure: bool) -> bytes:
@@ -90,11 +97,22 @@ class Express:
         except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
             asked = f"{known_id} to {hdrs.METH_GET} {ME}"
             found = problem_of(error, self._app, asked=asked, safe=True, timed_out=limit.expired)
-            return _refusal(found, known_id, secure=secure)
-        head = (
-            f"{_SECURE if secure else _PLAIN}{own_headers}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {known_id}\r\n\r\n"
-        )
-        return head.encode() + body
+            return self._refusal(found, known_id, secure=secure)
+        head = self._secure if secure else self._plain
+        return f"{head}{own_headers}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {known_id}\r\n\r\n".encode() + body
+
+    def _refusal(self, found: Problem, known_id: str, *, secure: bool) -> bytes:
+        response = respond(found, known_id)
+        headers = {**self._headers, **response.headers}
+        if secure:
+            headers[hdrs.STRICT_TRANSPORT_SECURITY] = STRICT_TRANSPORT_SECURITY
+        headers |= {
+            hdrs.CONTENT_LENGTH: str(response.content_length),
+            hdrs.DATE: rfc822_formatted_time(),
+            "X-Request-ID": known_id,
+        }
+        assert isinstance(response.body, bytes)  # noqa: S101 (as it was rendered)
+        return f"HTTP/1.1 {response.status} {response.reason}\r\n{_fields(headers)}\r\n".encode() + response.body
 
 
 class _Shown:
@@ -117,16 +135,5 @@ class _Shown:
         return body, headers
 
 
-def _refusal(found: Problem, known_id: str, *, secure: bool) -> bytes:
-    response = respond(found, known_id)
-    headers = {**HEADERS, **response.headers}
-    if secure:
-        headers[hdrs.STRICT_TRANSPORT_SECURITY] = STRICT_TRANSPORT_SECURITY
-    headers |= {
-        hdrs.CONTENT_LENGTH: str(response.content_length),
-        hdrs.DATE: rfc822_formatted_time(),
-        "X-Request-ID": known_id,
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    assert isinstance(response.body, bytes)  # noqa: S101 (as it was rendered)
-    return f"HTTP/1.1 {response.status} {response.reason}\r\n{head}\r\n".encode() + response.body
+def _fields(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -5,10 +5,12 @@ import asyncio
 from aiohttp import web
 
 from pickguard.entrypoints.bootstrap import Services
+from pickguard.entrypoints.http.cors import CrossOrigin
 from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
+CROSS_ORIGIN = web.AppKey("cross_origin", CrossOrigin)
 REFUSALS = web.AppKey("refusals", Refusals)
 SERVICES = web.AppKey("services", Services)
 REQUEST_ID = web.RequestKey("request_id", str)

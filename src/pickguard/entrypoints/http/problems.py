@@ -158,6 +158,12 @@ TYPES = _types(
         explanation="A body has at most 16 KiB.",
     ),
     ProblemType(
+        slug="target-too-long",
+        status=414,
+        title="The request's target is too long",
+        explanation="What stands between the method and the version of HTTP, path and query together, has at most 8,000 bytes.",
+    ),
+    ProblemType(
         slug="unsupported-media-type",
         status=415,
         title="The body is of an unsupported type",
@@ -199,6 +205,12 @@ TYPES = _types(
             "Retry-After. Where a password was tried too often, a reset by mail helps at once, and so does a place from which "
             "the account was used before."
         ),
+    ),
+    ProblemType(
+        slug="headers-too-large",
+        status=431,
+        title="The headers are too large",
+        explanation="A request has at most 100 headers. A header has at most 8,190 bytes, and all of them together 32 KiB.",
     ),
     ProblemType(
         slug="internal-error",

@@ -7,10 +7,12 @@ changed here, in subclasses, and tests hold aiohttp's newer versions to them.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
@@ -19,7 +21,7 @@ from aiohttp.web_request import BaseRequest
 from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, request_id
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.keys import REQUEST_ID
-from pickguard.entrypoints.http.problems import CONTENT_TYPE, Problem, for_http_exception, problem, respond
+from pickguard.entrypoints.http.problems import CONTENT_TYPE, TYPES, Problem, for_http_exception, problem, respond
 from pickguard.entrypoints.http.routes import ME
 
 logger = logging.getLogger("pickguard.http")
@@ -34,7 +36,19 @@ LINGERING_SECONDS: Final = 2.0
 """How long the rest of a refused body may still come in, so that a reset connection does not swallow the answer."""
 
 
+MAX_TARGET_BYTES: Final = 8000
+"""How long a request's target may be: as long as every recipient is to support (RFC 9112, section 3)."""
+MAX_FIELD_BYTES: Final = 8190
+"""How long the name and the value of a header may be together."""
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 32 * 1024
+"""How long a request may be up to its body."""
+
+_TOO_MANY_HEADERS: Final = "Too many headers received"
+"""What aiohttp's parser says of them; it has no error of its own for that."""
 _UNCLEAR: Final = _ErrInfo(status=400, exc=ValueError("unclear request"), message="")
+_TARGET_TOO_LONG: Final = _ErrInfo(status=414, exc=ValueError("too long a target"), message="")
+_HEADERS_TOO_LARGE: Final = _ErrInfo(status=431, exc=ValueError("too large headers"), message="")
 
 
 class _NamelessResponse(web.Response):
@@ -48,7 +62,17 @@ class _NamelessResponse(web.Response):
 class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
-    __slots__ = ("_answering", "_asleep", "_body_left", "_express", "_header_timer", "_last_payload", "_unread_timer")
+    __slots__ = (
+        "_answering",
+        "_asleep",
+        "_body_left",
+        "_ended",
+        "_express",
+        "_header_bytes",
+        "_header_timer",
+        "_last_payload",
+        "_unread_timer",
+    )
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, express: Express | None = None) -> None:
         super().__init__(
@@ -57,16 +81,30 @@ class Connection(web.RequestHandler):
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=LINGERING_SECONDS,
             access_log=None,  # type: ignore[arg-type]
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_HEADERS,  # those at the end of a body in chunks count as well
             # A body with Content-Encoding is refused, so nothing is ever decompressed.
             auto_decompress=False,
         )
         self._express = express
+        self._ended: Callable[[Connection], None] | None = None
         self._answering: asyncio.Task[None] | None = None
         self._asleep: asyncio.Future[None] | None = None
+        self._header_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
         self._body_left = 0
         self._unread_timer: asyncio.TimerHandle | None = None
+
+    def on_end(self, ended: "Callable[[Connection], None]") -> None:
+        """Have it called when the connection has ended."""
+        self._ended = ended
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when, on the loop's clock, the client has owed a request or the rest of its header; None if it owes neither."""
+        return self._next_keepalive_close_time - IDLE_SECONDS if self._is_waiting() else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for the first request."""
@@ -82,6 +120,8 @@ class Connection(web.RequestHandler):
         for timer in (self._header_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
+        if self._ended is not None:
+            self._ended(self)
 
     def data_received(self, data: bytes) -> None:
         """Give a header that has begun its time to end, and refuse requests that can be read in two ways."""
@@ -91,15 +131,19 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         self._waiter = waiter
         self._body_left = self._count_body_left(data, new=len(self._messages) - known)
-        if not self._messages:
-            if self._is_waiting():
-                self._start_header_timer()
-        else:
+        self._header_bytes += len(data)
+        if not self._messages and self._is_waiting():
+            self._start_header_timer()
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._messages.append((_HEADERS_TOO_LARGE, EMPTY_PAYLOAD))
+        if self._messages:
             self._stop_header_timer()
             self._last_payload = self._messages[-1][1]
+            is_large, self._header_bytes = self._header_bytes > MAX_HEADER_BYTES, 0
             for index, (message, _) in enumerate(self._messages):
-                if isinstance(message, RawRequestMessage) and not _is_clear(message):
-                    self._messages[index] = (_UNCLEAR, EMPTY_PAYLOAD)
+                fault = _fault_of(message, is_large=is_large)
+                if fault is not None:
+                    self._messages[index] = (fault, EMPTY_PAYLOAD)
             if waiter is not None and not waiter.done() and not self._answer_by_express(waiter):
                 waiter.set_result(None)
 
@@ -121,7 +165,7 @@ class Connection(web.RequestHandler):
             async with asyncio.timeout(WRITE_SECONDS):
                 finished = await super().finish_response(request, resp, start_time)
         except TimeoutError:
-            self._cut_off()
+            self.cut_off()
             return resp, True
         self._after_answer()
         return finished
@@ -195,7 +239,7 @@ class Connection(web.RequestHandler):
                 self._after_answer()
         except Exception:
             logger.exception("request %s failed outside of the application", f"GET {ME}")
-            self._cut_off()
+            self.cut_off()
         finally:
             self._end_express()
 
@@ -241,7 +285,7 @@ class Connection(web.RequestHandler):
     def _cut_off_header(self) -> None:
         self._header_timer = None
         if self._is_waiting():
-            self._cut_off()
+            self.cut_off()
 
     def _watch_unread(self) -> None:
         if self._unread_timer is not None:
@@ -253,9 +297,10 @@ class Connection(web.RequestHandler):
     def _cut_off_unread(self) -> None:
         self._unread_timer = None
         if self.transport is not None and self.transport.get_write_buffer_size() > 0:
-            self._cut_off()
+            self.cut_off()
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """End the connection at once, with whatever was not sent yet."""
         transport = self.transport
         self.force_close()
         if transport is not None:
@@ -265,16 +310,50 @@ class Connection(web.RequestHandler):
 def _fault(status: int) -> Problem:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem("internal-error", "The service failed to answer.")
+    for slug in ("target-too-long", "headers-too-large"):
+        if TYPES[slug].status == status:
+            return problem(slug, TYPES[slug].explanation)
     return problem("malformed-request", "This is not an HTTP request that the service can read.")
 
 
-def _is_clear(message: RawRequestMessage) -> bool:
-    """Tell whether a request is in a version that is spoken, and framed in the one way that is understood.
+def _fault_of(message: RawRequestMessage | _ErrInfo, *, is_large: bool) -> _ErrInfo | None:
+    """Return what to answer in place of a request that is too large, or that can be read in two ways; None for the others.
 
-    aiohttp answers in whatever version it is asked, and overlooks transfer codings beside chunked (RFC 9112, section 6.1).
+    `is_large` says that it may be too large, so that few are measured. What the parser refused stays refused.
     """
-    coding = message.headers.get(hdrs.TRANSFER_ENCODING, "chunked")
-    return message.version in (HttpVersion10, HttpVersion11) and coding.strip().lower() == "chunked"
+    if isinstance(message, _ErrInfo):
+        if isinstance(message.exc, LineTooLong) and message.exc.args[1] == MAX_TARGET_BYTES:
+            return _TARGET_TOO_LONG
+        is_many = isinstance(message.exc, BadHttpMessage) and message.exc.message == _TOO_MANY_HEADERS
+        return _HEADERS_TOO_LARGE if is_many or isinstance(message.exc, LineTooLong) else message
+    if is_large and _size(message) > MAX_HEADER_BYTES:
+        return _HEADERS_TOO_LARGE
+    # aiohttp answers in whatever version it is asked, and overlooks transfer codings beside chunked (RFC 9112, section 6.1). In
+    # HTTP/1.0 there are none: one that stands there is a fault of framing (section 6.1, too).
+    coding = message.headers.get(hdrs.TRANSFER_ENCODING)
+    if message.version == HttpVersion11:
+        is_framed = coding is None or coding.strip().lower() == "chunked"
+    else:
+        is_framed = coding is None and message.version == HttpVersion10
+    return None if is_framed and _is_target(message) else _UNCLEAR
+
+
+def _size(message: RawRequestMessage) -> int:
+    """Return how many bytes a request has up to its body, but for the ends of its lines."""
+    return len(message.path) + sum(len(name) + len(value) for name, value in message.raw_headers)
+
+
+def _is_target(message: RawRequestMessage) -> bool:
+    """Tell whether a request has a target as a server gets it (RFC 9112, section 3.2).
+
+    None has a fragment, which others take for a part of the path. An absolute one is not of another scheme, since this is no
+    proxy, and names no user (RFC 9110, section 4.2.4).
+    """
+    if "#" in message.path:
+        return False
+    if message.path[0] == "/" or message.method in {hdrs.METH_CONNECT, hdrs.METH_OPTIONS}:
+        return True
+    return message.url.scheme in {"http", "https"} and "@" not in message.url.raw_authority
 
 
 def _refuse(found: Problem, known_id: str, *, secure: bool) -> web.Response:

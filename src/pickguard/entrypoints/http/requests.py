@@ -12,7 +12,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.http import strict_json
-from pickguard.entrypoints.http.keys import DEADLINE
+from pickguard.entrypoints.http.forwarding import client_address
+from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
 from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -28,6 +29,13 @@ _MEDIA_TYPE = re.compile(
 _PARAMETER = re.compile(rf"({_WORD})=(?:({_WORD})|\"((?:[^\"\\]|\\.)*+)\")", re.ASCII)
 
 _ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"')
+
+HOST: Final = re.compile(
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})++|\[[0-9A-Fa-f:.]++\])"
+    r"(?::(?:[0-9]{0,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?",
+    re.ASCII,
+)
+"""What may stand in a Host header: RFC 9110, section 7.2, and RFC 3986, section 3.2.2. An empty host names nobody (4.2.1)."""
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -64,18 +72,23 @@ def token_of(headers: Mapping[str, str]) -> str:
 def refuse_ambiguity(request: web.Request) -> None:
     """Refuse a request that can be read in two ways: which Authorization or Host counts is not for the service to guess.
 
-    A request of HTTP/1.1 without exactly one Host is to be answered with 400 (RFC 9112, section 3.2).
+    A request of HTTP/1.1 without exactly one Host, or with one that cannot be, is to be answered with 400 (RFC 9112, section
+    3.2).
     """
     if len(request.headers.getall(hdrs.AUTHORIZATION, ())) > 1:
         raise ProblemError(problem("malformed-request", "There is more than one Authorization header."))
-    hosts = len(request.headers.getall(hdrs.HOST, ()))
-    if hosts > 1 or (hosts == 0 and request.version >= HttpVersion11):
+    hosts = request.headers.getall(hdrs.HOST, ())
+    if len(hosts) > 1 or (not hosts and request.version >= HttpVersion11):
         raise ProblemError(problem("malformed-request", "There must be exactly one Host header."))
+    if hosts and not HOST.fullmatch(hosts[0]):
+        raise ProblemError(problem("malformed-request", "The Host header must be a host, and a port if need be."))
 
 
 def client_of(request: web.Request) -> Client:
-    """Return where a request comes from. Forwarding headers are a client's word, so they are not looked at."""
-    return Client(ip=request.remote, user_agent=request.headers.get(hdrs.USER_AGENT))
+    """Return where a request comes from: its peer, or whom a trusted proxy names. Everything that asks asks here."""
+    lines = request.headers.getall(hdrs.X_FORWARDED_FOR, ())
+    ip = client_address(request.remote, lines, request.app[SETTINGS].trusted_proxies)
+    return Client(ip=ip, user_agent=request.headers.get(hdrs.USER_AGENT))
 
 
 def idempotency_key(request: web.Request) -> str | None:
