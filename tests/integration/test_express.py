@@ -154,6 +154,14 @@ async def test_what_is_unusual_goes_the_ordinary_way(api: Api, line: str) -> Non
     assert (answer.headers.get("Connection") == "close") == (line == "Connection: close")
 
 
+@pytest.mark.parametrize("host", ["", "user@x", "x:port", "x y", "x/y"])
+async def test_a_host_that_can_be_none_is_refused_on_either_way(api: Api, host: str) -> None:
+    token = await api.sign_up()
+    for more in ("", 'If-None-Match: "x"\r\n'):
+        sent = f"GET {ME} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+        assert (await api.raw(sent.encode())).outcome == (400, "malformed-request")
+
+
 async def test_two_tokens_are_refused(api: Api) -> None:
     token = await api.sign_up()
     line = f"Authorization: Bearer {token}\r\n"

@@ -394,8 +394,9 @@ REFUSED: dict[str, bytes] = {
     "SSH": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "NULs": b"\x00" * 100 + b"\r\n\r\n",
-    "method in small letters": b"get /livez HTTP/1.1\r\nHost: x\r\n\r\n",
-    "unknown method": b"FOO /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "method that is no token": b"F(O /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "unknown method without a path": b"FOO HTTP/1.1\r\nHost: x\r\n\r\n",
+    "unknown method of HTTP/1.0": b"FOO /livez HTTP/1.0\r\nHost: x\r\n\r\n",
     "method of 10000": b"A" * 10_000 + b" /livez HTTP/1.1\r\nHost: x\r\n\r\n",
     "method with a control character": b"G\x01T /livez HTTP/1.1\r\nHost: x\r\n\r\n",
     "no path": b"GET HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -688,13 +689,54 @@ async def test_no_header_makes_another_request_of_it(api: Api, header: str) -> N
     assert await api.opens(token)
 
 
-@pytest.mark.parametrize("method", ["TRACE", "PUT", "PROPFIND", "PURGE", "SEARCH", "LINK", "QUERY"])
+@pytest.mark.parametrize(
+    "method", ["TRACE", "CONNECT", "PUT", "PROPFIND", "PURGE", "SEARCH", "LINK", "FOO", "get", "DeLeTe", "M-TOKEN!", "X" * 64]
+)
 async def test_a_method_that_no_resource_has_is_refused_and_echoes_nothing(api: Api, method: str) -> None:
     for path in ("/v1/users", ME, "/v1/sessions", "/livez"):
         answer = await api.raw(f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Canary: canary\r\n\r\n".encode(), method)
         assert answer.outcome == NOT_ALLOWED
-        assert method not in answer.headers["Allow"]
+        assert method not in answer.headers["Allow"].split(", ")
         assert b"canary" not in answer.body
+
+
+async def test_after_a_connect_nothing_is_read(api: Api) -> None:
+    for target in (b"example.com:443", b"/livez"):
+        async with api.wire() as wire:
+            await wire.send(b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n" % target + get())
+            assert (await wire.answer()).status in {404, 405}
+            assert await wire.rest() == b""
+
+
+async def test_an_unknown_method_at_an_unknown_path_is_refused_for_the_path(api: Api) -> None:
+    assert (await api.raw(b"FOO /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")).outcome == NOT_FOUND
+
+
+async def test_nothing_is_read_of_a_request_with_an_unknown_method(api: Api) -> None:
+    token = await api.sign_up()
+    hidden = b"DELETE /v1/sessions/current HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % token.encode()
+    for body in (b"", hidden):
+        async with api.wire() as wire:
+            await wire.send(b"FOO /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body + hidden)
+            assert (await wire.answer()).outcome == NOT_ALLOWED
+            assert await wire.rest() == b""
+    assert await api.opens(token)
+
+
+async def test_a_body_and_the_next_header_are_not_taken_for_one(api: Api) -> None:
+    async with api.wire() as wire:
+        for _ in range(2):
+            head, body = post(padded(16_000, {})).split(b"\r\n\r\n")
+            await wire.send(head + b"\r\n\r\n")
+            for start in range(0, len(body), 4000):
+                await wire.send(body[start : start + 4000])
+                await asyncio.sleep(0)
+            assert (await wire.answer()).outcome == INVALID
+            large = get(*(b"X-%d: %s" % (number, b"x" * 3000) for number in range(10)))
+            await wire.send(large[:20_000])
+            await asyncio.sleep(0.02)  # long enough to arrive apart
+            await wire.send(large[20_000:])
+            assert (await wire.answer()).status == 200
 
 
 async def test_a_safe_method_changes_nothing_whatever_it_carries(api: Api) -> None:

@@ -7,16 +7,19 @@ changed here, in subclasses, and tests hold aiohttp's newer versions to them.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, request_id
 from pickguard.entrypoints.http.express import Express
@@ -44,6 +47,7 @@ MAX_HEADERS: Final = 100
 MAX_HEADER_BYTES: Final = 32 * 1024
 """How long a request may be up to its body."""
 
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) (/[!\"$-~]{0,7999}) HTTP/1\.1\r\n")
 _TOO_MANY_HEADERS: Final = "Too many headers received"
 """What aiohttp's parser says of them; it has no error of its own for that."""
 _UNCLEAR: Final = _ErrInfo(status=400, exc=ValueError("unclear request"), message="")
@@ -71,6 +75,7 @@ class Connection(web.RequestHandler):
         "_header_bytes",
         "_header_timer",
         "_last_payload",
+        "_received",
         "_unread_timer",
     )
 
@@ -92,6 +97,9 @@ class Connection(web.RequestHandler):
         self._answering: asyncio.Task[None] | None = None
         self._asleep: asyncio.Future[None] | None = None
         self._header_bytes = 0
+        """How much has come of the header that is waited for."""
+        self._received = 0
+        """How much has come since the last request was read, bodies included."""
         self._header_timer: asyncio.TimerHandle | None = None
         self._last_payload: StreamReader = EMPTY_PAYLOAD
         self._body_left = 0
@@ -131,19 +139,24 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         self._waiter = waiter
         self._body_left = self._count_body_left(data, new=len(self._messages) - known)
-        self._header_bytes += len(data)
-        if not self._messages and self._is_waiting():
+        self._received += len(data)
+        if self._messages:
+            if known == self._header_bytes == 0 and _is_bad_method(self._messages[0][0]):
+                self._messages[0] = (_with_any_method(data) or _UNCLEAR, EMPTY_PAYLOAD)
+            self._header_bytes = 0
+        elif self._is_waiting():
             self._start_header_timer()
+            self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._messages.append((_HEADERS_TOO_LARGE, EMPTY_PAYLOAD))
         if self._messages:
             self._stop_header_timer()
             self._last_payload = self._messages[-1][1]
-            is_large, self._header_bytes = self._header_bytes > MAX_HEADER_BYTES, 0
+            is_large, self._received = self._received > MAX_HEADER_BYTES, 0
             for index, (message, _) in enumerate(self._messages):
-                fault = _fault_of(message, is_large=is_large)
-                if fault is not None:
-                    self._messages[index] = (fault, EMPTY_PAYLOAD)
+                instead = _in_place_of(message, is_large=is_large)
+                if instead is not None:
+                    self._messages[index] = (instead, EMPTY_PAYLOAD)
             if waiter is not None and not waiter.done() and not self._answer_by_express(waiter):
                 waiter.set_result(None)
 
@@ -316,10 +329,11 @@ def _fault(status: int) -> Problem:
     return problem("malformed-request", "This is not an HTTP request that the service can read.")
 
 
-def _fault_of(message: RawRequestMessage | _ErrInfo, *, is_large: bool) -> _ErrInfo | None:
-    """Return what to answer in place of a request that is too large, or that can be read in two ways; None for the others.
+def _in_place_of(message: RawRequestMessage | _ErrInfo, *, is_large: bool) -> RawRequestMessage | _ErrInfo | None:
+    """Return what to take in place of a request that is too large, or that can be read in two ways; None for the others.
 
-    `is_large` says that it may be too large, so that few are measured. What the parser refused stays refused.
+    After a CONNECT, which no resource has, comes no HTTP, so it is the last request (RFC 9110, section 9.3.6). `is_large` says
+    that a request may be too large, so that few are measured. What the parser refused stays refused.
     """
     if isinstance(message, _ErrInfo):
         if isinstance(message.exc, LineTooLong) and message.exc.args[1] == MAX_TARGET_BYTES:
@@ -335,7 +349,42 @@ def _fault_of(message: RawRequestMessage | _ErrInfo, *, is_large: bool) -> _ErrI
         is_framed = coding is None or coding.strip().lower() == "chunked"
     else:
         is_framed = coding is None and message.version == HttpVersion10
-    return None if is_framed and _is_target(message) else _UNCLEAR
+    if not is_framed or not _is_target(message):
+        return _UNCLEAR
+    if message.method == hdrs.METH_CONNECT:
+        target = message.path if message.path[0] == "/" else "*"
+        return message._replace(url=URL(target, encoded=True), should_close=True)
+    return None
+
+
+def _is_bad_method(message: RawRequestMessage | _ErrInfo) -> bool:
+    return isinstance(message, _ErrInfo) and isinstance(message.exc, BadHttpMethod)
+
+
+def _with_any_method(data: bytes) -> RawRequestMessage | None:
+    """Return a request whose method the parser does not know, as far as it takes to answer with the methods that there are.
+
+    None where it is no request (RFC 9110, section 9.1, and RFC 9112, section 3). Nothing that follows its first line is read:
+    the connection ends with the answer.
+    """
+    match = _REQUEST_LINE.match(data)
+    if match is None:
+        return None
+    method, path = (each.decode("ascii") for each in match.groups())
+    if method in hdrs.METH_ALL:  # so it is what follows this request that has the method in question
+        return None
+    return RawRequestMessage(
+        method=method,
+        path=path,
+        version=HttpVersion11,
+        headers=CIMultiDictProxy(CIMultiDict({hdrs.HOST: "unread"})),
+        raw_headers=(),
+        should_close=True,
+        compression=None,
+        upgrade=False,
+        chunked=False,
+        url=URL(path, encoded=True),
+    )
 
 
 def _size(message: RawRequestMessage) -> int:
