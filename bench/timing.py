@@ -43,6 +43,9 @@ RESULTS: Final = FOLDER / "timing.json"
 WRONG_PASSWORD: Final = "nobody ever chose this phrase"
 CROWD: Final = 100
 """How many accounts there are, and how many addresses that have none."""
+BUSY: Final = 3
+"""How many of the accounts have as many sessions as an account may have."""
+SESSIONS: Final = 100
 WARMING: Final = 20
 QUICK_SAMPLES: Final = 100
 PARTS: Final = 5
@@ -65,6 +68,7 @@ class Scene:
     """What there is to be asked about."""
 
     known: Sequence[str]
+    busy: Sequence[str]
     unknown: Sequence[str]
     token: Token
     random: Random
@@ -101,8 +105,9 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     "log-in": Question(
         title="A log-in with a wrong password",
         cases={
-            "an address that has an account": lambda scene: log_in(scene.random.choice(scene.known)),
-            "an address that has none": lambda scene: log_in(scene.random.choice(scene.unknown)),
+            "an address without an account": lambda scene: log_in(scene.random.choice(scene.unknown)),
+            "an account without a session": lambda scene: log_in(scene.random.choice(scene.known)),
+            f"an account with {SESSIONS} sessions": lambda scene: log_in(scene.random.choice(scene.busy)),
         },
     ),
     "token": Question(
@@ -160,14 +165,17 @@ def set_the_scene(client: Client, random: Random) -> Scene:
     """Register one half of a crowd of addresses that look alike."""
     crowd = [f"person-{number:04}@example.com" for number in range(2 * CROWD)]
     random.shuffle(crowd)
-    known, unknown = crowd[:CROWD], crowd[CROWD:]
-    for email in known:
+    registered, unknown = crowd[:CROWD], crowd[CROWD:]
+    busy, known = registered[:BUSY], registered[BUSY:]
+    for email in registered:
         body = {"name": "Ada", "email": email, "password": PASSWORD}
         client.send(Request(method="POST", path="/v1/users", status=HTTPStatus.CREATED, body=body))
-    body = {"email": known[0], "password": PASSWORD}
-    _, answer = client.send(Request(method="POST", path="/v1/sessions", status=HTTPStatus.CREATED, body=body))
+    answer = b""
+    for email in busy * SESSIONS:
+        body = {"email": email, "password": PASSWORD}
+        _, answer = client.send(Request(method="POST", path="/v1/sessions", status=HTTPStatus.CREATED, body=body))
     token = Token.parse(json.loads(answer)["access_token"])
-    return Scene(known=known, unknown=unknown, token=token, random=random)
+    return Scene(known=known, busy=busy, unknown=unknown, token=token, random=random)
 
 
 def ask(client: Client, scene: Scene, question: Question, samples: int) -> dict[str, list[float]]:
@@ -273,7 +281,7 @@ def measure(names: Sequence[str], samples: int) -> dict[str, Any]:
     need("taskset")
     began, random = datetime.now(UTC), Random()
     with serving() as client:
-        say(f"registering {CROWD} people")
+        say(f"registering {CROWD} people, {BUSY} of whom log in {SESSIONS} times")
         scene = set_the_scene(client, random)
         found = []
         for name in names:

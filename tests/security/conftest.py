@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 import redis.asyncio
 
+from pickguard.adapters.background import LoopDeferred
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, RecordedMail
 from tests.support.http import Api, serving
 
 PATIENCE = timedelta(seconds=20)
@@ -27,10 +28,17 @@ async def store(valkey: Engine) -> AsyncGenerator[redis.asyncio.Redis]:
 
 @pytest.fixture
 async def api(valkey: Engine, store: redis.asyncio.Redis, clock: FakeClock) -> AsyncGenerator[Api]:
-    """The API on that server."""
+    """The API on that server, with mail, so that every resource is there."""
     del store  # which is empty by now
     async with (
         open_client(valkey.url, connections=16, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client,
-        serving(RedisAccounts(client), receipts=RedisReceipts(client), clock=clock) as api,
+        LoopDeferred(pauses=()) as deferred,
+        serving(
+            RedisAccounts(client),
+            receipts=RedisReceipts(client),
+            clock=clock,
+            mailer=RecordedMail(),
+            deferred=deferred,
+        ) as api,
     ):
         yield api

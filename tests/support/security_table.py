@@ -205,6 +205,8 @@ def _of_row(each: Requirement, shown_by: Sequence[Test]) -> Iterator[str]:
         yield "has neither a test nor an honest mark"
     if each.verdict is not None and not each.reason:
         yield f"is called {each.verdict} without a reason"
+    if each.verdict is not None and each.note:
+        yield "has a note, which is for rows that are met: the reason says why it is not"
     if each.verdict is None and each.reason:
         yield "has a reason and no verdict that it is for"
     if each.verdict == PARTLY and not shown_by:
@@ -245,9 +247,8 @@ def requirements_table(evidence: Evidence) -> str:
     lines = ["| # | Where it stands | What is asked for | Verdict | Shown by |", "| ---: | --- | --- | --- | --- |"]
     for each in evidence.requirements:
         verdict = evidence.verdict(each)
-        shown = f"**{verdict}**" if verdict == MET else f"**{verdict}**. {each.reason}"
-        more = f" {each.note}" if each.note else ""
-        lines.append(f"| {each.row} | {each.ids} | {each.text} | {shown}{more} | {_links(evidence.showing(each.row))} |")
+        said = ". ".join(part for part in (f"**{verdict}**", each.reason or each.note) if part)
+        lines.append(f"| {each.row} | {each.ids} | {each.text} | {said} | {_links(evidence.showing(each.row))} |")
     return _text(lines)
 
 
