@@ -24,8 +24,9 @@ from pickguard import (
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.challenges import ChallengeKind, ChallengeRules, MailedToken
 from pickguard.domain.model.errors import Conflict
+from pickguard.domain.model.events import UserRenamed
 from pickguard.domain.model.sessions import Client
-from pickguard.ports.accounts import AccountRepository, Snapshot
+from pickguard.ports.accounts import AccountRepository, Holder, Snapshot
 from tests.support.accounts import NOW, a_session, an_account, at_address, operation, renamed
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, cheap_hasher
 
@@ -90,6 +91,27 @@ class AccountRepositoryContract:
         disabled = after.disable(now).account
         await accounts.save(kept, disabled, operation=operation())
         assert (await stored(accounts, after)).account == disabled
+
+    async def test_who_has_an_address_is_found_without_the_sessions(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account("Info@bücher.example.com", sessions=3))
+        event = UserRenamed(user_id=before.account.user.id, at=NOW, client=Client(ip="192.0.2.1"))
+        after = renamed(before.account, "Grace").with_activity([event])
+        await accounts.save(before, after, operation=operation())
+        for spelling in SPELLINGS:
+            found = await accounts.find_holder(EmailAddress.parse(spelling))
+            assert found == Holder(user=after.user, credential=after.credential, activity=after.activity)
+        assert await accounts.find_holder(EmailAddress.parse("nobody@example.com")) is None
+
+    async def test_who_has_left_an_address_is_not_found_there(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        moved = at_address(before.account, "else@example.com")
+        await accounts.save(before, moved, operation=operation())
+        assert await accounts.find_holder(before.account.user.email) is None
+        found = await accounts.find_holder(moved.user.email)
+        assert found is not None
+        assert found.user == moved.user
+        await accounts.remove(await stored(accounts, moved), operation=operation())
+        assert await accounts.find_holder(moved.user.email) is None
 
     async def test_what_was_added_is_returned_unchanged(self, accounts: AccountRepository) -> None:
         account = an_account("Ada.Lovelace+pg@Example.com", name="Ada 👩🏽\u200d💻 Lovelace", sessions=3)

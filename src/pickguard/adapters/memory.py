@@ -12,7 +12,7 @@ from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Answer, KeyDige
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, User
-from pickguard.ports.accounts import Snapshot
+from pickguard.ports.accounts import Holder, Snapshot
 
 
 class MemoryAccounts:
@@ -30,6 +30,14 @@ class MemoryAccounts:
         """See `AccountRepository.find`."""
         owner = self._owners.get(email.key)
         return None if owner is None else self._snapshots[owner]
+
+    async def find_holder(self, email: EmailAddress) -> Holder | None:
+        """See `AccountRepository.find_holder`."""
+        found = await self.find(email)
+        if found is None:
+            return None
+        account = found.account
+        return Holder(user=account.user, credential=account.credential, activity=account.activity)
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """See `AccountRepository.read_session`."""

@@ -5,6 +5,8 @@ from typing import Protocol
 import attrs
 
 from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.activity import Activity
+from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, User
@@ -19,6 +21,15 @@ class Snapshot:
 
     account: Account
     version: int
+
+
+@attrs.frozen(kw_only=True)
+class Holder:
+    """Who has an address, as far as somebody who has proved nothing yet makes it necessary to know: without the sessions."""
+
+    user: User
+    credential: Credential
+    activity: tuple[Activity, ...] = ()
 
 
 class AccountRepository(Protocol):
@@ -41,7 +52,14 @@ class AccountRepository(Protocol):
         """Return the account, or None where there is none of that id. One consistent state."""
 
     async def find(self, email: EmailAddress) -> Snapshot | None:
-        """Return the account that has this address, or None. Takes as long for an address that nobody has."""
+        """Return the account that has this address, or None. How long that takes may tell how much there is of it."""
+
+    async def find_holder(self, email: EmailAddress) -> Holder | None:
+        """Return who has this address, or None.
+
+        It is as much work for an address that nobody has, and for an account with however many sessions: what a stranger asks
+        for must not tell by its time whether there is an account (ASVS 5.0 6.3.8).
+        """
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """Return the user and the one session, as of one moment; None where either is gone. Expiry is not looked at.

@@ -9,10 +9,14 @@ from pickguard.adapters.redis import scripts
 from pickguard.adapters.redis.claims import DEADLINE, Claim, Claims
 from pickguard.adapters.redis.commands import FAILURES, REFUSALS, Client, Commands, UnderReplicatedError, unavailable
 from pickguard.adapters.redis.encoding import (
+    ACTIVITY,
+    CREDENTIAL,
     OPERATIONS,
     USER,
     VERSION,
     account_key,
+    decode_activity,
+    decode_credential,
     decode_session,
     decode_snapshot,
     decode_user,
@@ -25,7 +29,7 @@ from pickguard.domain.model.errors import Conflict, NotReplicated, OutcomeUnknow
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, User
-from pickguard.ports.accounts import REMEMBERED_OPERATIONS, Snapshot
+from pickguard.ports.accounts import REMEMBERED_OPERATIONS, Holder, Snapshot
 
 DEFAULT_PREFIX = "pg"
 PROBES = 4
@@ -52,10 +56,25 @@ class RedisAccounts:
         return decode_snapshot(fields, user_id) if fields else None
 
     async def find(self, email: EmailAddress) -> Snapshot | None:
-        """See `AccountRepository.find`. An address that nobody has is looked up at nobody's account, to take as long."""
+        """See `AccountRepository.find`."""
         claim = await self._claims.read(email.key)
-        snapshot = await self.get(_NOBODY if claim is None else claim.user_id)
+        snapshot = None if claim is None else await self.get(claim.user_id)
         return snapshot if snapshot is not None and snapshot.account.user.email.key == email.key else None
+
+    async def find_holder(self, email: EmailAddress) -> Holder | None:
+        """See `AccountRepository.find_holder`. An address that nobody has is looked up at nobody's account, to take as long."""
+        claim = await self._claims.read(email.key)
+        user_id = _NOBODY if claim is None else claim.user_id
+        fields = await self._commands.ask("HMGET", account_key(self._prefix, user_id), USER, CREDENTIAL, ACTIVITY)
+        user, credential, activity = fields
+        if user is None or credential is None:
+            return None
+        holder = Holder(
+            user=decode_user(user, user_id),
+            credential=decode_credential(credential),
+            activity=() if activity is None else decode_activity(activity),
+        )
+        return holder if holder.user.email.key == email.key else None
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """See `AccountRepository.read_session`. One HMGET."""

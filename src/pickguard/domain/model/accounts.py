@@ -5,7 +5,7 @@ function from an account to a `Transition`: the account as it is afterwards, and
 returns the same account and no events.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -35,7 +35,6 @@ from pickguard.domain.model.events import (
 )
 from pickguard.domain.model.idempotency import KeyDigest
 from pickguard.domain.model.identifiers import SessionId, UserId
-from pickguard.domain.model.limits import source_of
 from pickguard.domain.model.sessions import Client, Session, SessionDigest, SessionRules
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 
@@ -66,17 +65,10 @@ class Account:
         live = (session for session in self.sessions if session.is_live(now, rules))
         return tuple(sorted(live, key=lambda session: (session.created_at, session.id), reverse=True))
 
-    def knows_source(self, source: str | None) -> bool:
-        """Tell whether the account was used from a source (see `source_of`) with the present password."""
-        return source is not None and any(source_of(client.ip) == source for client in self._known_clients())
-
     def knows_device(self, client: Client) -> bool:
         """Tell whether the account was used from what seems to be this device with the present password."""
-        return any(is_same_device(known, client) for known in self._known_clients())
-
-    def _known_clients(self) -> Iterator[Client]:
-        yield from (session.client for session in self.sessions)
-        yield from (entry.client for entry in since_last_password(self.activity))
+        known = (*(session.client for session in self.sessions), *(each.client for each in since_last_password(self.activity)))
+        return any(is_same_device(each, client) for each in known)
 
     def with_activity(self, events: Sequence[Event]) -> Self:
         """Return the account with what has just happened among its activity."""

@@ -107,6 +107,11 @@ def since_last_password(activity: Sequence[Activity]) -> Iterator[Activity]:
             return
 
 
+def knows_source(activity: Sequence[Activity], source: str | None) -> bool:
+    """Tell whether there was use with the present password from a source (see `source_of`)."""
+    return source is not None and any(source_of(each.client.ip) == source for each in since_last_password(activity))
+
+
 def is_same_device(one: Client, other: Client) -> bool:
     """Tell whether two requests seem to come from one device: the same source, and the same program in whatever version."""
     return source_of(one.ip) == source_of(other.ip) and _program(one) == _program(other)

@@ -23,7 +23,7 @@ from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.password_checks import PasswordChecks
-from pickguard.ports.accounts import AccountRepository, Snapshot
+from pickguard.ports.accounts import AccountRepository, Holder
 from pickguard.ports.clock import Clock
 from pickguard.ports.hashing import PasswordHasher, Purpose
 from pickguard.ports.secrets import SecretSource
@@ -76,24 +76,24 @@ class Authentication:
         client = client or Client()
         password = normalise_password(password)
         address = _parse_address(email)
-        found = None if address is None else await self._accounts.find(address)
+        found = None if address is None else await self._accounts.find_holder(address)
         began = self._clock.now()
         try:
             failures = await self._checks.check(
-                found.account if found else None,
+                found,
                 password,
                 # What is no address is nobody's, and limited all the same.
                 address=address.key if address else email.strip().lower(),
                 client=client,
                 purpose=Purpose.LOG_IN,
-                admitted=found is not None and self._admits(found.account.user),
+                admitted=found is not None and self._admits(found.user),
             )
             if found is None or address is None:
                 raise InvalidCredentials  # noqa: TRY301 (refused as in the use case's other steps, and told once)
-            rehashed = await self._rehash(found.account.credential.password_hash, password, began)
+            rehashed = await self._rehash(found.credential.password_hash, password, began)
             return await self._open_session(found, address, rehashed, client, failures)
         except (WrongPassword, InvalidCredentials):
-            user_id = found.account.user.id if found else None
+            user_id = found.user.id if found else None
             self._changes.publish(LogInRefused(user_id=user_id, at=self._clock.now(), client=client))
             raise InvalidCredentials from None
 
@@ -152,8 +152,9 @@ class Authentication:
         """
         client = client or Client()
         try:
+            holder = Holder(user=account.user, credential=account.credential, activity=account.activity)
             return await self._checks.check(
-                account, password, address=account.user.email.key, client=client, purpose=Purpose.PROOF
+                holder, password, address=account.user.email.key, client=client, purpose=Purpose.PROOF
             )
         except WrongPassword:
             now = self._clock.now()
@@ -163,15 +164,15 @@ class Authentication:
 
     async def _open_session(
         self,
-        found: Snapshot,
+        found: Holder,
         address: EmailAddress,
         rehashed: str | None,
         client: Client,
         failures: tuple[FailuresNoted, ...],
     ) -> LoggedIn:
-        credential = found.account.credential
+        credential = found.credential
         now = self._clock.now()
-        token = self._new_token(found.account.user.id)
+        token = self._new_token(found.user.id)
         session = Session(
             id=SessionId(uuid7(now, self._secrets.random_bytes(UUID7_RANDOM_BYTES))),
             digest=token.digest,
@@ -194,7 +195,7 @@ class Authentication:
             return Transition(account=again.account, events=(*opened.events, *again.events))
 
         try:
-            account = await self._changes.apply(found.account.user.id, decide, client=client, first=found)
+            account = await self._changes.apply(found.user.id, decide, client=client)
         except InvalidToken:  # deleted meanwhile: to somebody who logs in, that is an unknown address
             raise InvalidCredentials from None
         if is_new_device and client != Client():

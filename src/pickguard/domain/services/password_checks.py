@@ -3,11 +3,13 @@
 import attrs
 
 from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.activity import knows_source
 from pickguard.domain.model.errors import RateLimited, WrongPassword
 from pickguard.domain.model.events import FailuresNoted, LimitReached
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import Attempt, Failures, source_of
 from pickguard.domain.model.sessions import Client
+from pickguard.ports.accounts import Holder
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher, Purpose
@@ -25,7 +27,7 @@ class PasswordChecks:
 
     async def check(
         self,
-        account: Account | None,
+        holder: Holder | None,
         password: str,
         *,
         address: str,
@@ -33,20 +35,20 @@ class PasswordChecks:
         purpose: Purpose,
         admitted: bool = True,
     ) -> tuple[FailuresNoted, ...]:
-        """Return if the (normalised) password is the account's, with the wrong ones before it, to be told to its user.
+        """Return if the (normalised) password is the holder's, with the wrong ones before it, to be told to them.
 
         Raises `WrongPassword`; also where the right one is of no use because the account is not `admitted`, and then it is
         counted as wrong, so that the two cannot be told apart. Raises `RateLimited` where the limits on guesses are reached,
         whether the password is right or not; the outcome is told only if it is within them also after it was verified (see
-        `RateLimiter`). Without an account (None) all takes as long as with one.
+        `RateLimiter`). Without a holder (None) all takes as long as with one.
         """
         source = source_of(client.ip)
-        known = account is not None and account.knows_source(source)
+        known = holder is not None and knows_source(holder.activity, source)
         attempt = Attempt(address=address, source=source, known=known)
-        user_id = account.user.id if account else None
+        user_id = holder.user.id if holder else None
         try:
             await self._limiter.check(attempt, self._clock.now())
-            password_hash = account.credential.password_hash if account else None
+            password_hash = holder.credential.password_hash if holder else None
             if await self._hasher.verify(password_hash, password, purpose=purpose) and admitted and user_id is not None:
                 return _noted(user_id, await self._limiter.succeed(attempt, self._clock.now()))
             await self._limiter.fail(attempt, self._clock.now())

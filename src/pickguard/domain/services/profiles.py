@@ -122,8 +122,8 @@ class Profiles:
         """
         if email is None or email == account.user.email or not self._letters.enabled:
             return None
-        owner = await self._accounts.find(email)
-        taken_by = owner.account if owner is not None and owner.account.user.id != account.user.id else None
+        owner = await self._accounts.find_holder(email)
+        taken_by = owner.user if owner is not None and owner.user.id != account.user.id else None
         if taken_by is not None and not self._conceals_users:
             raise AddressTaken
         token = self._letters.new_token(account.user.id) if await self._letters.admit(email.key, client=client) else None
@@ -151,7 +151,7 @@ class Profiles:
     async def _tell_of_address(self, new: "_NewAddress", account: Account, client: Client) -> None:
         user, now = account.user, self._clock.now()
         if new.token is not None and new.taken_by is not None:
-            owner = new.taken_by.user
+            owner = new.taken_by
             self._letters.post(AddressWanted(to=owner.email, name=owner.name.value, at=now, client=client))
         elif new.token is not None:
             expires_at = now + self._letters.rules.verification
@@ -192,7 +192,7 @@ class _NewAddress:
 
     email: EmailAddress
     token: MailedToken | None
-    taken_by: Account | None
+    taken_by: User | None
 
 
 def _in_one_step(account: Account, steps: list[Callable[[Account], Transition]]) -> Transition:

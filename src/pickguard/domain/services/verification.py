@@ -60,8 +60,8 @@ class Verification:
 
     async def _is_anothers(self, user: User) -> bool:
         """Tell whether a pending address has an account of its own: its owner was told when it was asked for."""
-        owner = None if user.pending_email is None else await self._accounts.find(user.pending_email)
-        return owner is not None and owner.account.user.id != user.id
+        owner = None if user.pending_email is None else await self._accounts.find_holder(user.pending_email)
+        return owner is not None and owner.user.id != user.id
 
     async def confirm(self, token: str, *, client: Client | None = None) -> None:
         """Take a mailed token as proof of the address: it is verified, and takes effect if it was pending.
