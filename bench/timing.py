@@ -57,6 +57,7 @@ BUSY: Final = 3
 SESSIONS: Final = 100
 WARMING: Final = 20
 QUICK_SAMPLES: Final = 100
+REST: Final = 0.006
 PARTS: Final = 5
 """How often it is said how far a question is."""
 
@@ -99,6 +100,8 @@ class Question:
     cases: Mapping[str, Callable[[Scene], Request]]
     then: Callable[[Scene], Request] | None = None
     """What is sent right after each of these, and timed in their place."""
+    rest: float = 0
+    """Seconds of silence after each, where work follows the answer: it is none of the next one's."""
     times: float = 1
     """How many times the usual number of samples are taken."""
     clients: int = 1
@@ -158,9 +161,13 @@ QUESTIONS: Final[Mapping[str, Question]] = {
             "an account that is disabled": lambda scene: log_in(scene.random.choice(scene.disabled)),
         },
     ),
-    "reset": Question(title="A request for a reset", cases=RESETS),
+    "reset": Question(title="A request for a reset", cases=RESETS, rest=REST),
     "after-reset": Question(
-        title="A read right after a request for a reset", cases=RESETS, then=lambda scene: read(made_up(scene))
+        title="A read right after a request for a reset",
+        cases=RESETS,
+        then=lambda scene: read(made_up(scene)),
+        rest=REST,
+        times=0.5,
     ),
     "registration": Question(
         title="A private registration",
@@ -177,6 +184,8 @@ QUESTIONS: Final[Mapping[str, Question]] = {
             "to one without an account": lambda scene: change_address(scene.random.choice(scene.unknown), scene.token.reveal()),
             "to one with an account": lambda scene: change_address(scene.random.choice(scene.known), scene.token.reveal()),
         },
+        rest=REST,
+        times=0.5,
     ),
     "re-send": Question(
         title="Another mail to a pending address, where registration is private",
@@ -184,6 +193,8 @@ QUESTIONS: Final[Mapping[str, Question]] = {
             "one without an account": lambda scene: mail_again(scene.wants_free),
             "one with an account": lambda scene: mail_again(scene.wants_taken),
         },
+        rest=REST,
+        times=0.5,
     ),
     "token": Question(
         title="A read with a token that opens nothing",
@@ -324,6 +335,7 @@ def ask_by(client: Client, scene: Scene, question: Question, rounds: int) -> dic
                 milliseconds, _ = client.send(question.then(scene))
             if number >= 0:
                 taken[case].append(milliseconds)
+            time.sleep(question.rest)
         if number > 0 and number % max(1, rounds // PARTS) == 0:
             say(f"{question.title}: {number} of {rounds} rounds")
     return taken
