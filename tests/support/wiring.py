@@ -1,6 +1,7 @@
 """The use cases on doubles that a test holds in its hand, with mail."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import attrs
 
@@ -86,7 +87,7 @@ def wire(
     limiter: RateLimiter | None = None,
     has_mail: bool = True,
     hasher: InstantHasher | None = None,
-    deferred: Callable[[], LoopDeferred] = LoopDeferred,
+    deferred: Callable[[], LoopDeferred] = lambda: LoopDeferred(scatter=timedelta(0)),
 ) -> Wired:
     clock, events, mail, pace = FakeClock(), RecordedEvents(), RecordedMail(), RecordedPace()
     accounts, hasher, later = accounts or MemoryAccounts(), hasher or InstantHasher(), deferred()

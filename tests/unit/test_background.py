@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import timedelta
 
@@ -105,6 +106,40 @@ async def test_where_too_much_waits_no_more_is_taken() -> None:
         gate.set()
         await deferred.drain()
     assert work.done == 2
+
+
+async def test_scattered_work_is_begun_at_any_time_and_holds_up_no_other() -> None:
+    order: list[str] = []
+
+    def named(name: str) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            order.append(f"{name} of {REQUEST.get()}")
+
+        return work
+
+    async with LoopDeferred(scatter=timedelta(hours=1), most_waiting=2, most_at_once=1) as deferred:
+        REQUEST.set("one")
+        deferred.submit(named("scattered"), what="a test", scattered=True)
+        REQUEST.set("another")
+        deferred.submit(named("prompt"), what="a test")
+        while not order:
+            await asyncio.sleep(0)
+        deferred.submit(named("scattered"), what="a test", scattered=True)
+        with pytest.raises(Unavailable):
+            deferred.submit(named("prompt"), what="a test")
+    # Closing ends the waiting, and the work is done.
+    assert order[0] == "prompt of another"
+    assert sorted(order[1:]) == ["scattered of another", "scattered of one"]
+
+
+async def test_scattered_work_is_done_in_time_and_waited_for() -> None:
+    work = Work()
+    async with LoopDeferred(scatter=timedelta(milliseconds=5)) as deferred:
+        for _ in range(20):
+            deferred.submit(work, what="a test", scattered=True)
+        assert work.done == 0
+        await deferred.drain()
+        assert work.done == 20
 
 
 async def test_each_piece_of_work_knows_whose_request_it_came_from() -> None:

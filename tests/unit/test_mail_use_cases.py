@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
+from pickguard.adapters.background import LoopDeferred
 from pickguard.domain.model.activity import ActivityKind
 from pickguard.domain.model.challenges import ChallengeRules, MailedToken
 from pickguard.domain.model.errors import (
@@ -500,8 +501,51 @@ async def test_where_users_are_concealed_a_taken_address_can_be_asked_for_and_it
     assert (await wired.present()).user.pending_email is not None
     assert not wired.mail.of(ConfirmNewAddress)
     assert wired.mail.last(AddressWanted).to.value == EVE
-    await wired.verification.send(token)
+    told = len(wired.mail.of(AddressWanted))
+    await wired.verification.send(token, client=ATTACKER)
     assert not wired.mail.of(ConfirmNewAddress)
+    assert len(wired.mail.of(AddressWanted)) == told + 1
+    assert wired.mail.last(AddressWanted).client == ATTACKER
+
+
+async def test_asking_for_a_mail_again_does_as_much_for_a_pending_address_that_somebody_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or else the time would tell who waits for an address whether it has an account."""
+    wired = wire(mode=RegistrationMode.PRIVATE)
+    for email in (ADA, EVE):
+        await wired.services.registration.register_privately(name="Ada", email=email, password=GOOD_PASSWORD)
+        await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
+    token = await wired.token()
+    asked: list[str] = []
+    for name in ("get", "find_holder", "save", "confirm"):
+        method = getattr(wired.accounts, name)
+
+        def counted(*args: object, name: str = name, method: Any = method, **more: object) -> Any:
+            asked.append(name)
+            return method(*args, **more)
+
+        monkeypatch.setattr(wired.accounts, name, counted)
+    done = []
+    for email in (EVE, "nobody@example.com"):
+        await change_address(wired, email, token)
+        mails = len(wired.mail.mails)
+        asked.clear()
+        await wired.verification.send(token)
+        done.append((tuple(asked), len(wired.mail.mails) - mails))
+    assert done == [(("get", "find_holder", "save"), 1)] * 2
+
+
+async def test_what_a_reset_takes_is_not_done_when_everybody_looks() -> None:
+    wired = wire(deferred=lambda: LoopDeferred(scatter=timedelta(hours=1)))
+    await wired.register()
+    async with wired.deferred:
+        for email in (ADA, "nobody@example.com"):
+            await wired.recovery.request(email=email)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not wired.mail.of(ResetPassword)
+    assert wired.mail.of(ResetPassword)
 
 
 @pytest.mark.parametrize("mode", RegistrationMode)

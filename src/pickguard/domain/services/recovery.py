@@ -39,8 +39,9 @@ class Recovery:
     async def request(self, *, email: str, client: Client | None = None) -> None:
         """Mail a token that resets the password, if the address has an account and not too many were mailed to it.
 
-        What is found is looked for after this has returned, so that neither the answer nor its time tells whether there is an
-        account. A newer token voids the older. Raises `Unavailable` in its kinds, also for whatever is no address.
+        What is found is looked for after this has returned, and not at once, so that neither this answer nor the next one tells
+        by its time whether there is an account. A newer token voids the older. Raises `Unavailable` in its kinds, also for
+        whatever is no address.
         """
         try:
             address = EmailAddress.parse(email)
@@ -48,7 +49,9 @@ class Recovery:
             address = None
         admitted = await self._letters.admit(address.key if address else email.strip().lower(), client=client)
         wanted = address if admitted else None
-        self._deferred.submit(lambda: self._mail_token(wanted, client or Client()), what="a reset that was asked for")
+        self._deferred.submit(
+            lambda: self._mail_token(wanted, client or Client()), what="a reset that was asked for", scattered=True
+        )
 
     async def _mail_token(self, address: EmailAddress | None, client: Client) -> None:
         found = None if address is None else await self._accounts.find(address)
