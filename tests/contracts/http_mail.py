@@ -106,7 +106,7 @@ class HttpMailContract:
         *,
         mode: RegistrationMode = RegistrationMode.OPEN,
     ) -> AsyncGenerator[Post]:
-        clock, events, mail, deferred = FakeClock(), RecordedEvents(), RecordedMail(), LoopDeferred()
+        clock, events, mail, deferred = FakeClock(), RecordedEvents(), RecordedMail(), LoopDeferred(spread=timedelta(0))
         async with (
             deferred,
             serving(

@@ -32,7 +32,7 @@ async def api(valkey: Engine, store: redis.asyncio.Redis, clock: FakeClock) -> A
     del store  # which is empty by now
     async with (
         open_client(valkey.url, connections=16, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client,
-        LoopDeferred(pauses=()) as deferred,
+        LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
         serving(
             RedisAccounts(client),
             receipts=RedisReceipts(client),

@@ -62,6 +62,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "limit_run": ("50/12h", Rate(50, timedelta(hours=12))),
     "limit_registrations": ("10000/30d", Rate(10_000, timedelta(days=30))),
     "limit_mails": ("1/0.5d", Rate(1, timedelta(hours=12))),
+    "limit_resets": ("50/2h", Rate(50, timedelta(hours=2))),
     "password_min_length": ("15", 15),
     "breach_check": ("https://range.example/v3", "https://range.example/v3/"),
     "breach_timeout": ("250ms", timedelta(milliseconds=250)),

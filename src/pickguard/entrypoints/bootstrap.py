@@ -22,6 +22,7 @@ from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.administration import Administration
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.counting import Counting
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.imports import Imports
 from pickguard.domain.services.letters import Letters
@@ -108,6 +109,10 @@ def build_services(
 ) -> Services:
     """Wire the use cases to adapters of one's choice; what is left out is that of the system.
 
+    Pass a `deferred` that is closed at the end: what was asked for just before the program ends is lost with the one made here.
+    Where callers of the use cases do not say from which `client` a request comes, nothing is counted for sources, registrations
+    not at all, and wrong passwords for each account only.
+
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
     several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
     reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
@@ -123,11 +128,10 @@ def build_services(
     changes = AccountChanges(accounts=accounts, events=events, secrets=secrets, turns=LoopTurns())
     checks = PasswordChecks(hasher=hasher, limiter=limiter, events=events, clock=clock)
     screen = PasswordScreen(breaches=breaches, events=events, clock=clock)
+    counting = Counting(limiter=limiter, events=events, clock=clock)
     letters = Letters(
         mailer=mailer,
-        limiter=limiter,
-        events=events,
-        clock=clock,
+        counting=counting,
         secrets=secrets,
         rules=challenge_rules or ChallengeRules(),
     )
@@ -148,7 +152,7 @@ def build_services(
             accounts=accounts,
             receipts=receipts or MemoryReceipts(),
             changes=changes,
-            limiter=limiter,
+            counting=counting,
             letters=letters,
             screen=screen,
             deferred=deferred,
@@ -164,6 +168,7 @@ def build_services(
             accounts=accounts,
             changes=changes,
             authentication=authentication,
+            counting=counting,
             letters=letters,
             screen=screen,
             hasher=hasher,
@@ -181,6 +186,7 @@ def build_services(
             accounts=accounts,
             changes=changes,
             checks=checks,
+            counting=counting,
             letters=letters,
             screen=screen,
             deferred=deferred,
@@ -411,7 +417,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
             mailer=mailer,
             deferred=deferred,
             breaches=breaches,
-            password_rules=PasswordRules(min_length=settings.password_min_length),
+            password_rules=PasswordRules(min_length=settings.password_min_length, service_name=settings.service_name),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,
                 idle=settings.session_idle,

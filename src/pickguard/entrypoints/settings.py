@@ -391,6 +391,7 @@ class Settings:
         "Where mail goes: smtp://[user@]host[:port] (by STARTTLS), smtps://…, dir:PATH (a file for each message, for "
         "development) or console:. Without it no address is verified and no password can be reset.",
         "URL",
+        secret=True,  # somebody may write a password into it, and is told not to
     )
     mail_from: str = _setting(
         "",
@@ -459,7 +460,13 @@ class Settings:
         _LIMITS.registrations, _rate(10_000, 30 * _DAY), "Registrations from one client address.", "NUMBER/TIME"
     )
     limit_mails: Rate = _setting(
-        _LIMITS.mails, _rate(1000, 30 * _DAY), "Mails to one recipient that anybody can cause.", "NUMBER/TIME"
+        _LIMITS.mails,
+        _rate(1000, 30 * _DAY),
+        "Mails to one recipient that anybody can cause, of which one is kept for a reset.",
+        "NUMBER/TIME",
+    )
+    limit_resets: Rate = _setting(
+        _LIMITS.resets, _rate(10_000, 30 * _DAY), "Requests for resets from one client address.", "NUMBER/TIME"
     )
     password_min_length: int = _setting(
         8,
@@ -630,6 +637,7 @@ class Settings:
             run=self.limit_run,
             registrations=self.limit_registrations,
             mails=self.limit_mails,
+            resets=self.limit_resets,
         )
 
     def store_location(self) -> Location | None:

@@ -40,8 +40,7 @@ class Verification:
         to = user.pending_email or user.email
         if (user.email_verified and user.pending_email is None) or not await self._letters.admit(to.key, client=client):
             return
-        if await self._is_anothers(user):
-            return
+        is_anothers = await self._is_anothers(user)
         mailed = self._letters.new_token(user.id)
         now = self._clock.now()
 
@@ -53,7 +52,8 @@ class Verification:
             return Transition(account=account.challenge(kind, mailed, now, self._letters.rules))
 
         account = await self._changes.apply(user.id, decide, client=client, first=snapshot)
-        if (account.user.pending_email or account.user.email) == to:
+        # Whether it is another's must not be told by the time, so all but the mail is done in either case.
+        if not is_anothers and (account.user.pending_email or account.user.email) == to:
             wording: type[TokenMail] = ConfirmNewAddress if account.user.pending_email else VerifyAddress
             expires_at = now + self._letters.rules.verification
             self._letters.post(wording(to=to, name=account.user.name.value, token=mailed.reveal(), expires_at=expires_at))
