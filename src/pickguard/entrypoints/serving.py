@@ -74,8 +74,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 raise ServingError(str(error)) from error
         base = settings.base_url(taken.getsockname()[1])
         running = attrs.evolve(settings, store=engine.url, engine=None) if engine else settings
-        if settings.mail and not settings.public_url:
+        location = settings.mail_location
+        if location is not None and not settings.public_url:
             running = attrs.evolve(running, public_url=base)
+            if location.is_smtp:
+                logger.warning("links in mails begin with %s: give --public-url if people reach it elsewhere", base)
         announcement = _announcement(
             settings, attrs.evolve(settings, public_url="").base_url(taken.getsockname()[1]), certificate
         )
@@ -237,8 +240,10 @@ async def _work(
     )
     try:
         await runner.setup()
-    except (StoreUnavailable, SettingsError) as error:
+    except StoreUnavailable as error:
         raise ServingError(f"--store {settings.shown_store}: {error}") from error
+    except SettingsError as error:
+        raise ServingError(str(error)) from error
     try:
         handler = runner.server
         assert handler is not None  # noqa: S101 (it is there after setup)
@@ -355,7 +360,7 @@ class _Supervisor:
         try:
             load(self._settings)
         except SettingsError as error:
-            raise ServingError(f"--store {self._settings.shown_store}: {error}") from error
+            raise ServingError(str(error)) from error
         # A collection goes through everything that it does not know to be permanent, writes to it, and thereby copies it.
         gc.collect()
         gc.freeze()
@@ -442,7 +447,8 @@ class _Supervisor:
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        give_up_at = time.monotonic() + 2 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
+        # Requests, then what was deferred, then mails: each may take that long.
+        give_up_at = time.monotonic() + 3 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
         while self._workers and time.monotonic() < give_up_at:
             self._reap()
             time.sleep(0.02)

@@ -192,6 +192,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+TITLE_MAX_LENGTH = 100
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+_PLAIN_URL = re.compile(r"[A-Za-z0-9._~:/\[\]!$&'()*+,;=%@-]+", re.ASCII)
+"""The characters of a URL (RFC 3986) without query and fragment."""
+
+
 def _mail(text: str) -> str:
     MailLocation.parse(text)
     return text
@@ -214,17 +220,17 @@ def _public_url(text: str) -> str:
     wrong = ValueError("give a URL without user, query and fragment, such as https://accounts.example.com")
     try:
         parts = urlsplit(text)
-        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        is_whole = parts.scheme in {"http", "https"} and parts.port != 0 and _HOST.fullmatch(parts.hostname or "")
     except ValueError:
         raise wrong from None
-    if not is_whole or parts.query or parts.fragment or not (text.isascii() and text.isprintable()):
+    if not is_whole or "@" in parts.netloc or not _PLAIN_URL.fullmatch(text):
         raise wrong
     return text.rstrip("/")
 
 
-def _one_line(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError("give one line of text")
+def _title(text: str) -> str:
+    if not 1 <= len(text) <= TITLE_MAX_LENGTH or not text.isprintable():
+        raise ValueError(f"give one line of 1 to {TITLE_MAX_LENGTH} characters")
     return text
 
 
@@ -322,6 +328,7 @@ class Settings:
         "Where mail goes: smtp://[user@]host[:port] (by STARTTLS), smtps://…, dir:PATH (a file for each message, for "
         "development) or console:. Without it no address is verified and no password can be reset.",
         "URL",
+        secret=True,  # a URL with a password is refused, and not quoted
     )
     mail_from: str = _setting(
         "",
@@ -353,7 +360,7 @@ class Settings:
         "Where people reach the service, for links in mails. The address that it announces if not given.",
         "URL",
     )
-    service_name: str = _setting("Pickguard", _one_line, "What the service is called in mails.", "NAME")
+    service_name: str = _setting("Pickguard", _title, "What the service is called in mails.", "NAME")
     registration: str = _setting(
         "open",
         _one_of("open", "private", "closed"),
