@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from email.utils import parseaddr
+from email.utils import getaddresses
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
@@ -205,10 +205,10 @@ def _mail(text: str) -> str:
 
 def _sender(text: str) -> str:
     """Read an address as it stands in a From header (RFC 5322, section 3.4)."""
-    name, address = parseaddr(text)
     try:
+        ((name, address),) = getaddresses([text])
         EmailAddress.parse(address)
-    except InvalidFields:
+    except (InvalidFields, ValueError):
         raise ValueError("give an e-mail address, or a name and an address: Accounts <accounts@example.com>") from None
     if not name.isprintable():
         raise ValueError("the name has characters that cannot be shown")
