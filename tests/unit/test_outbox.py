@@ -1,6 +1,7 @@
 """The outbox: what is posted is sent later, again where that fails, and given up in the end; the log holds no secret."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -358,6 +359,21 @@ async def test_a_mail_that_waits_aside_is_told_of_once_when_there_is_no_grace(lo
         box.post(mail("ada"))
         await until(lambda: bool(box._aside))
     assert [level for level, _ in lines(log)] == ["INFO", "WARNING"]
+    assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_a_transport_that_misses_that_it_was_cancelled_does_not_keep_the_service_from_ending() -> None:
+    class Deaf(FakeTransport):
+        async def send(self, message: EmailMessage, *, sender: str, recipient: str) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.gate.wait()
+            await super().send(message, sender=sender, recipient=recipient)
+
+    transport = Deaf()
+    async with asyncio.timeout(10):
+        async with outbox(transport, grace=timedelta(0)) as box:
+            box.post(mail("ada"))
+            await asyncio.sleep(0)
     assert not asyncio.all_tasks() - {asyncio.current_task()}
 
 

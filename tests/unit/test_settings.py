@@ -230,6 +230,7 @@ WRONG = [
     ("store", "unix:"),
     ("store", "unix://"),
     ("workers", "0"),
+    ("mail_templates", "a\nb"),
     ("mail", "mail.example.com"),
     ("mail", "smtp://"),
     ("mail", "smtp://ada:geheim@mail.example.com"),

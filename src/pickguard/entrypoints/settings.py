@@ -73,9 +73,12 @@ def _text(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise ValueError("give a path")
+    if not text or _CONTROL.search(text):
+        raise ValueError("give a path, without control characters")
     return Path(text)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _program(text: str) -> Path:

@@ -24,6 +24,8 @@ AT_ONCE: Final = 4
 PAUSES: Final = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
 """How long to wait before each further try. Afterwards a mail is given up: its news have grown old."""
 _JITTER: Final = 0.25
+_CANCEL_SECONDS: Final = 0.1
+"""How long to wait for a task to heed that it was cancelled."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -93,12 +95,15 @@ class Outbox:
                 async with asyncio.timeout(self._grace.total_seconds()):
                     await self.drain()
         finally:
-            lost, tasks = len(self._letters), [*self._senders, *self._aside]
+            lost = len(self._letters)
+            tasks = {*self._senders, *self._aside}
             self._letters.clear()
             self._ready.clear()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while tasks:
+                for task in tasks:
+                    task.cancel()
+                # The wait_for of Python 3.11 swallows a cancellation that comes together with what is waited for.
+                tasks = (await asyncio.wait(tasks, timeout=_CANCEL_SECONDS))[1]
             if lost:
                 logger.warning("stopped with %d %s unsent", lost, "mail" if lost == 1 else "mails")
 

@@ -181,6 +181,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            # asyncio's own words for a connection that failed would be in place of the system's
+            return os.strerror(cause.errno) if cause.errno and isinstance(cause, ConnectionError) else cause.strerror
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__
