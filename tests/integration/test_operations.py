@@ -837,14 +837,19 @@ ANSWERS_ONLY: Final = {
     "too much is being counted in memory; a store in Redis has room for more",
 }
 """A client gets the 503 that stands for these, and the log has them."""
+OF_THE_LIBRARY: Final = (
+    "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
+)
 
 
 def test_every_message_of_a_service_that_does_not_start_is_explained() -> None:
     messages: set[str] = set()
     for module in MODULES.values():
         messages |= {text for call in module.calls(*ERRORS) for argument in call.args for text in module.texts(argument)}
+    bootstrap = MODULES["entrypoints/bootstrap.py"]  # what is wrong with a setting is found when it is put to use
+    messages |= {text for call in bootstrap.calls("SettingsError") for text in bootstrap.texts(call.args[0])}
     assert messages >= ANSWERS_ONLY
-    messages -= ANSWERS_ONLY
+    messages -= {*ANSWERS_ONLY, OF_THE_LIBRARY, "--store memory: belongs to one process, and nobody else can look at it"}
     for function in ("_bind_failure", "_why_no_master"):
         said = {text for module in MODULES.values() for text in module.returned(function)}
         assert said
