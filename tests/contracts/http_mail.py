@@ -108,7 +108,7 @@ class HttpMailContract:
         mode: RegistrationMode = RegistrationMode.OPEN,
         settings: Settings = SETTINGS,
     ) -> AsyncGenerator[Post]:
-        clock, events, mail, deferred = FakeClock(), RecordedEvents(), RecordedMail(), LoopDeferred(scatter=timedelta(0))
+        clock, events, mail, deferred = FakeClock(), RecordedEvents(), RecordedMail(), LoopDeferred(spread=timedelta(0))
         async with (
             deferred,
             serving(

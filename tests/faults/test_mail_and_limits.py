@@ -344,7 +344,7 @@ async def side(url: str, patience: timedelta, mail: RecordedMail | None = None) 
     mail = mail or RecordedMail()
     async with (
         open_client(url, connections=2, connect_timeout=patience, command_timeout=patience) as client,
-        LoopDeferred(pauses=(), scatter=timedelta(0)) as deferred,
+        LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
     ):
         services = build_services(
             accounts=RedisAccounts(client),

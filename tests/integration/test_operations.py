@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from email.headerregistry import Address
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,15 +23,18 @@ import redis.asyncio
 
 from pickguard import Settings, open_services
 from pickguard.adapters.engine import Engine
+from pickguard.adapters.mail.rendering import STEMS, Renderer, samples
 from pickguard.domain.model import events
 from pickguard.entrypoints.doctor import TOPICS
 from pickguard.entrypoints.http.problems import NOT_REPLICATED, TYPES, UNKNOWN_OUTCOME
+from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.checkup import Kind
 from tests.integration.test_acl import COMMANDS, described, for_sentinels
 from tests.support.faults import age_claims, broken_invariants
 from tests.support.processes import run
 from tests.support.redis_servers import Server, ServerError, free_port
 from tests.support.serving import Api, Serve, ended, run_to_end, serving
+from tests.support.smtp import PASSWORD, Mailbox, mail_server
 from tests.support.topologies import Replicated, ask, info, until, until_in_sync
 
 ROOT: Final = Path(__file__).parents[2]
@@ -459,6 +463,37 @@ async def test_a_service_left_with_a_master_without_replicas_is_not_ready_and_st
         assert await api.register("new@example.com") == 503
 
 
+# Mail.
+
+
+async def test_mail_as_it_is_written(tmp_path: Path) -> None:
+    given, credential = blocks("Mail")
+    assert set(re.findall(r"\$\{CREDENTIALS_DIRECTORY\}/([\w.-]+)", given)) == set(re.findall(r"=([\w.-]+):", credential))
+    (tmp_path / "mail-password").write_text(f"{PASSWORD}\n")
+    certificate, key = development_certificate(tmp_path / "tls", "127.0.0.1")
+    mailbox = Mailbox()
+    async with mail_server(mailbox, tls_context=server_context(certificate, key)) as port:
+        text = given.replace("mail.example.com", f"127.0.0.1:{port}").replace("${CREDENTIALS_DIRECTORY}", str(tmp_path))
+        words = [*shlex.split(text.replace("\\\n", " ")), "--mail-ca", str(certificate)]
+        async with serving(tmp_path / "data", "--store", "memory:", *words) as service, service.client() as api:
+            assert await api.register() == 201
+            (delivery,) = await mailbox.until(1)
+    assert (delivery.by_tls, delivery.user, delivery.sender) == (True, "accounts", "accounts@example.com")
+    assert delivery.message["From"] == "Example Accounts <accounts@example.com>"
+    assert "https://accounts.example.com/account/verify#token=pgm_" in delivery.text
+    assert "Example sent this mail by itself" in delivery.text
+
+
+def test_what_is_mailed_and_the_variables_of_templates_are_told() -> None:
+    section = GUIDE.partition("### What is mailed, and when")[2].partition("### How mail is sent")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(STEMS.values())
+    wording = GUIDE.partition("### Wording")[2].partition("## Upgrade")[0]
+    told = {name for row in re.findall(r"^\| (`[^|]+) \|", wording, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    renderer = Renderer(service_name="A", public_url="https://a.example", sender=Address("A", "a", "a.example"))
+    known = {name for sample in samples() for name in renderer._values(sample)}
+    assert told == known | {"service", "public_url"}
+
+
 # Backup, restore, move.
 
 
@@ -837,14 +872,19 @@ ANSWERS_ONLY: Final = {
     "too much is being counted in memory; a store in Redis has room for more",
 }
 """A client gets the 503 that stands for these, and the log has them."""
+OF_THE_LIBRARY: Final = (
+    "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
+)
 
 
 def test_every_message_of_a_service_that_does_not_start_is_explained() -> None:
     messages: set[str] = set()
     for module in MODULES.values():
         messages |= {text for call in module.calls(*ERRORS) for argument in call.args for text in module.texts(argument)}
+    bootstrap = MODULES["entrypoints/bootstrap.py"]  # what is wrong with a setting is found when it is put to use
+    messages |= {text for call in bootstrap.calls("SettingsError") for text in bootstrap.texts(call.args[0])}
     assert messages >= ANSWERS_ONLY
-    messages -= ANSWERS_ONLY
+    messages -= {*ANSWERS_ONLY, OF_THE_LIBRARY, "--store memory: belongs to one process, and nobody else can look at it"}
     for function in ("_bind_failure", "_why_no_master"):
         said = {text for module in MODULES.values() for text in module.returned(function)}
         assert said

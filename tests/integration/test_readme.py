@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,8 @@ elif os.environ.get("CI") == "true":
 _VARYING: Final = {
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "ID",
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z": "TIME",
-    r"pg_([A-Za-z0-9_-]{64}[0-9a-f]{8}|…)": "TOKEN",  # shortened in the README: a scanner for secrets would know a real one
+    r"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC": "MOMENT",
+    r"pgm?_([A-Za-z0-9_-]{64}[0-9a-f]{8}|…)": "TOKEN",  # shortened in the README: a scanner for secrets would know a real one
     r"curl/[0-9][0-9a-z.-]*": "CURL",
 }
 
@@ -66,14 +68,32 @@ def without_what_varies(text: str) -> str:
     return text
 
 
+WALK: Final = "A walk through the API"
+WALK_WITH_MAIL: Final = "With mail"
+
+
 @pytest.mark.parametrize("curl", CURLS)
 def test_the_walk_through_the_api_goes_as_it_is_printed(tmp_path: Path, curl: str) -> None:
-    *steps, last = blocks("A walk through the API")
-    assert [block.language for block in (*steps, last)] == ["sh", *["sh", "text"] * (len(steps) // 2)]
-    commands = [block.text for block in (*steps, last) if block.language == "sh"]
-    printed = [block.text for block in (*steps, last) if block.language == "text"]
-    with serving([*SERVE, "--data-dir", "data"], {"PATH": os.environ["PATH"]}, tmp_path) as served:
-        told = _run_in_order(commands, tmp_path, CURLS[curl], port=served.port)
+    _walk(blocks(WALK), tmp_path, CURLS[curl])
+
+
+@pytest.mark.parametrize("curl", CURLS)
+def test_the_walk_with_mail_goes_as_it_is_printed(tmp_path: Path, curl: str) -> None:
+    start, *steps = blocks(WALK_WITH_MAIL)
+    found = re.fullmatch(r"make serve ARGS='([^']*)'\n", start.text)
+    assert found is not None
+    _walk(steps, tmp_path, CURLS[curl], *shlex.split(found[1]))
+    left = [file.name for file in (tmp_path / "pickguard-mail").iterdir()]
+    assert left == [], "a mail that the walk does not show"
+
+
+def _walk(steps: list[Block], directory: Path, curl: list[str], *options: str) -> None:
+    """Take a walk: a block that prints nothing, then pairs of what is pasted and what is printed."""
+    assert [block.language for block in steps] == ["sh", *["sh", "text"] * (len(steps) // 2)]
+    commands = [block.text for block in steps if block.language == "sh"]
+    printed = [block.text for block in steps if block.language == "text"]
+    with serving([*SERVE, "--data-dir", "data", *options], {"PATH": os.environ["PATH"]}, directory) as served:
+        told = _run_in_order(commands, directory, curl, port=served.port)
     assert told.pop(0) == ""
     assert [without_what_varies(text) for text in told] == [without_what_varies(text) for text in printed]
 
@@ -105,17 +125,17 @@ def _run_in_order(commands: list[str], directory: Path, curl: list[str], *, port
     assert done.returncode == 0, done.stdout
     *told, rest = done.stdout.split(end)
     assert rest == ""
-    return told
+    return [text.replace(f"127.0.0.1:{port}", "127.0.0.1:9443") for text in told]
 
 
 def test_the_walk_leaves_no_resource_out() -> None:
-    from pickguard.entrypoints.http.routes import ROUTES  # noqa: PLC0415
+    from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES  # noqa: PLC0415
 
     table = re.findall(r"^\| (`[A-Z]+ /.*?) \|", README, re.MULTILINE)
     listed = {tuple(each.split(" ")) for row in table for each in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
-    assert listed == {(method, path) for method, path, _ in ROUTES} | {("GET", "/problems/{slug}")}
-    walk = "".join(block.text for block in blocks("A walk through the API") if block.language == "sh")
-    for method, path, _ in ROUTES:
+    assert listed == {(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES)} | {("GET", "/problems/{slug}")}
+    walk = "".join(block.text for block in (*blocks(WALK), *blocks(WALK_WITH_MAIL)) if block.language == "sh")
+    for method, path, _ in (*ROUTES, *MAIL_ROUTES):
         shown = path.replace("{id}", "$other")
         requests = [line for line in walk.splitlines() if re.search(rf'"\$api{re.escape(shown)}[?"]', line)]
         assert any(_method(line) == method for line in requests) or path == "/livez", (method, path)

@@ -46,7 +46,7 @@ async def client(valkey: Engine, store: redis.asyncio.Redis) -> AsyncGenerator[S
 async def api(client: StoreClient, clock: FakeClock) -> AsyncGenerator[Api]:
     """The API on that server, with mail, so that every resource is there."""
     async with (
-        LoopDeferred(pauses=(), scatter=timedelta(0)) as deferred,
+        LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
         serving(
             RedisAccounts(client),
             receipts=RedisReceipts(client),

@@ -254,7 +254,7 @@ def test_every_route_is_known() -> None:
 async def serving_with_mail(accounts: AccountRepository, receipts: Receipts | None = None) -> AsyncGenerator[Api]:
     """Serve every route that there is."""
     async with (
-        LoopDeferred(pauses=(), scatter=timedelta(0)) as deferred,
+        LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
         serving(accounts, receipts=receipts, mailer=RecordedMail(), deferred=deferred) as api,
     ):
         yield api

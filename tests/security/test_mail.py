@@ -265,7 +265,7 @@ async def test_every_message_has_the_recipient_and_the_links_that_were_meant(
     named = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}
     async with (
         Outbox(renderer.render, DirectoryTransport(tmp_path), now=clock.now) as outbox,
-        LoopDeferred(pauses=(), scatter=timedelta(0)) as deferred,
+        LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
         serving(RedisAccounts(client), clock=clock, mailer=outbox, deferred=deferred) as api,
     ):
         for email, name in people.items():

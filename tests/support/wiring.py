@@ -1,6 +1,5 @@
 """The use cases on doubles that a test holds in its hand, with mail."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import attrs
@@ -87,10 +86,14 @@ def wire(
     limiter: RateLimiter | None = None,
     has_mail: bool = True,
     hasher: InstantHasher | None = None,
-    deferred: Callable[[], LoopDeferred] = lambda: LoopDeferred(scatter=timedelta(0)),
+    deferred: LoopDeferred | None = None,
 ) -> Wired:
     clock, events, mail, pace = FakeClock(), RecordedEvents(), RecordedMail(), RecordedPace()
-    accounts, hasher, later = accounts or MemoryAccounts(), hasher or InstantHasher(), deferred()
+    accounts, hasher, later = (
+        accounts or MemoryAccounts(),
+        hasher or InstantHasher(),
+        deferred or LoopDeferred(spread=timedelta(0)),
+    )
     services = build_services(
         accounts=accounts,
         hasher=hasher,

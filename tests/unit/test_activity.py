@@ -79,6 +79,18 @@ def test_the_oldest_goes_first() -> None:
     assert entries[-1].at == NOW + timedelta(minutes=5)
 
 
+def test_of_the_older_half_what_proves_use_is_kept_longest() -> None:
+    entries = with_events((), [event(UserRegistered), opened(AWAY)])
+    for number in range(3 * ACTIVITY_MAXIMUM):
+        entries = with_events(entries, [event(UserRenamed, minutes=number)])
+    assert len(entries) == ACTIVITY_MAXIMUM
+    assert [entry.kind for entry in entries[-2:]] == [ActivityKind.LOGGED_IN, ActivityKind.REGISTERED]
+    assert entries[0].at == NOW + timedelta(minutes=3 * ACTIVITY_MAXIMUM - 1)
+    for number in range(2 * ACTIVITY_MAXIMUM):
+        entries = with_events(entries, [event(SessionOpened, minutes=number, session_id=session(1).id)])
+    assert {entry.kind for entry in entries} == {ActivityKind.LOGGED_IN}
+
+
 @pytest.mark.parametrize(
     ("other", "same"),
     [

@@ -246,3 +246,10 @@ def test_the_lists_do_not_know_other_passwords(password: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=30))
 def test_the_lists_can_be_asked_about_any_password(password: str) -> None:
     assert ListedPasswords().contains(password) in {True, False}
+
+
+@pytest.mark.parametrize("password", ["Northwind", "northwind123!", "Pickguard2026"])
+def test_what_people_know_the_service_by_is_guessable(password: str) -> None:
+    rules = PasswordRules(service_name="Northwind")
+    faults = new_password_faults(password, rules=rules, is_common=lambda _: False)
+    assert [fault.code for fault in faults] == ["password_guessable"]

@@ -1,6 +1,7 @@
 """The limits on guesses and registrations, as a library's user meets them, on the store in memory."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from datetime import timedelta
 
@@ -8,12 +9,14 @@ import pytest
 
 from pickguard.domain.model.errors import (
     AddressTaken,
+    IdempotencyKeyReused,
     InvalidCredentials,
     RateLimited,
     StoreUnavailable,
     WrongPassword,
 )
 from pickguard.domain.model.events import LimitReached
+from pickguard.domain.model.idempotency import key_digest
 from pickguard.domain.model.limits import Attempt, Failures, Limit
 from pickguard.domain.model.mail import ResetPassword
 from pickguard.domain.model.sessions import Client
@@ -191,6 +194,51 @@ async def test_a_repeat_of_a_registration_is_counted_once(wired: Wired) -> None:
         await wired.services.registration.register(
             name="Ada", email=ADA, password=GOOD_PASSWORD, idempotency_key="a key", client=ATTACKER
         )
+
+
+async def test_the_name_of_a_registration_is_no_way_to_guess_its_password(wired: Wired) -> None:
+    async def named(password: str) -> None:
+        await wired.services.registration.register(
+            name="Ada", email=ADA, password=password, idempotency_key="a key", client=ATTACKER
+        )
+
+    await wired.services.registration.register(
+        name="Ada", email=ADA, password=GOOD_PASSWORD, idempotency_key="a key", client=LAPTOP
+    )
+    told: Counter[str] = Counter()
+    for number in range(40):
+        try:
+            await named(f"guess number {number}")
+        except (IdempotencyKeyReused, RateLimited) as error:
+            told[type(error).__name__] += 1
+    assert told == {"IdempotencyKeyReused": 30, "RateLimited": 10}
+
+
+async def test_registrations_over_the_limit_leave_nothing_behind(wired: Wired) -> None:
+    for number in range(40):
+        with contextlib.suppress(RateLimited):
+            await wired.services.registration.register(
+                name="Ada",
+                email=f"user{number}@example.com",
+                password=GOOD_PASSWORD,
+                idempotency_key=f"key {number}",
+                client=ATTACKER,
+            )
+    assert len(wired.hasher.purposes) == 2 * 30  # the password, and what was asked
+    receipts = wired.services.registration._receipts
+    for number in range(40):
+        held = await receipts.read(key_digest(f"key {number}"), wired.clock.now())
+        assert (held is None) is (number >= 30)
+
+
+async def test_who_has_a_session_is_known_where_it_was_opened(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token(client=PHONE)
+    for number in range(40):
+        await wired.services.profiles.change(token, name=f"Ada {number}", client=LAPTOP)
+    for number in range(120):
+        await guess(wired, client=from_elsewhere(number))
+    await wired.services.authentication.reauthenticate(token, password=GOOD_PASSWORD, client=PHONE)
 
 
 async def test_a_limit_is_told_with_the_time_to_wait_and_as_an_event(wired: Wired) -> None:

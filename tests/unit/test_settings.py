@@ -62,6 +62,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "limit_run": ("50/12h", Rate(50, timedelta(hours=12))),
     "limit_registrations": ("10000/30d", Rate(10_000, timedelta(days=30))),
     "limit_mails": ("1/0.5d", Rate(1, timedelta(hours=12))),
+    "limit_resets": ("50/2h", Rate(50, timedelta(hours=2))),
     "password_min_length": ("15", 15),
     "breach_check": ("https://range.example/v3", "https://range.example/v3/"),
     "breach_timeout": ("250ms", timedelta(milliseconds=250)),
@@ -234,6 +235,35 @@ WRONG = [
     ("store", "unix:"),
     ("store", "unix://"),
     ("workers", "0"),
+    ("mail_templates", "a\nb"),
+    ("mail", "mail.example.com"),
+    ("mail", "smtp://"),
+    ("mail", "smtp://ada:geheim@mail.example.com"),
+    ("mail", "dir:"),
+    ("mail_from", "nobody"),
+    ("mail_from", "Accounts <nobody>"),
+    ("mail_from", "a@example.com, b@example.com"),
+    ("mail_from", "ü@example.com"),
+    ("mail_timeout", "99ms"),
+    ("mail_timeout", "2m"),
+    ("public_url", "accounts.example.com"),
+    ("public_url", "ftp://accounts.example.com"),
+    ("public_url", "https://"),
+    ("public_url", "https://user@accounts.example.com"),
+    ("public_url", "https://accounts.example.com?a=b"),
+    ("public_url", "https://accounts.example.com/#a"),
+    ("public_url", "https://accounts.example.com:0"),
+    ("public_url", "https://accounts.example.com:port"),
+    ("public_url", "https://bücher.example"),
+    ("public_url", "https://accounts example.com"),
+    ("public_url", "https://accounts.example.com/a b"),
+    ("public_url", "https://[::1"),
+    ("public_url", 'https://accounts.example.com/"><b>'),
+    ("service_name", "a\nb"),
+    ("service_name", "a" * 101),
+    ("registration", "maybe"),
+    ("verification_lifetime", "59s"),
+    ("reset_lifetime", "25h"),
     ("workers", "257"),
     ("trusted_proxies", "10.0.0.300"),
     ("trusted_proxies", "10.0.0.1/8"),
@@ -356,6 +386,16 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"sentinel_password_file": __file__, "store": "redis://localhost"}, ("--sentinel-password-file", "--store")),
         ({"store_ca": "ca.pem", "store": "redis://localhost"}, ("--store-ca", "--store")),
         ({"store_ca": "ca.pem"}, ("--store-ca", "--store")),
+        ({"registration": "private"}, ("--registration", "--mail")),
+        ({"mail": "smtp://ada@mail.example.com"}, ("--mail", "PICKGUARD_MAIL_PASSWORD")),
+        ({"mail_password_file": __file__}, ("--mail-password-file", "--mail")),
+        ({"mail_password_file": __file__, "mail": "console:"}, ("--mail-password-file", "--mail")),
+        ({"mail_password_file": __file__, "mail": "smtp://mail.example.com"}, ("--mail-password-file", "--mail")),
+        ({"mail_password_file": "/no/such", "mail": "smtp://ada@mail"}, ("--mail-password-file", "/no/such cannot be read")),
+        ({"mail_ca": __file__}, ("--mail-ca", "--mail")),
+        ({"mail_ca": __file__, "mail": "dir:mail"}, ("--mail-ca", "--mail")),
+        ({"mail_ca": "/no/such.pem", "mail": "smtps://mail"}, ("--mail-ca", "/no/such.pem cannot be read")),
+        ({"mail_templates": __file__, "mail": "console:"}, ("--mail-templates", "is no directory")),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_their_names(
@@ -441,6 +481,45 @@ def test_a_password_is_read_from_a_pipe(tmp_path: Path) -> None:
         assert location is not None
         assert location.password == "geheim"
     assert "geheim" not in repr(settings)
+
+
+# Mail
+
+
+def test_a_password_for_the_mail_server_is_given_in_either_place(tmp_path: Path) -> None:
+    url = "smtp://ada@mail.example.com"
+    file = tmp_path / "password"
+    file.write_text("ge heim\n")
+    for settings in (load(mail=url, mail_password="ge heim"), load(mail=url, mail_password_file=str(file))):
+        assert settings.mail_secret() == "ge heim"
+        assert "ge heim" not in repr(settings)
+    message = refusal(mail=url, mail_password="ge heim", mail_password_file=str(file))
+    assert "PICKGUARD_MAIL_PASSWORD" in message
+    assert "--mail-password-file" in message
+    assert "ge heim" not in message
+    assert load(mail="smtp://mail.example.com").mail_secret() is None
+    assert "PICKGUARD_MAIL_PASSWORD" in refusal(mail="smtp://mail.example.com", mail_password="geheim")
+
+
+def test_a_mail_url_with_a_password_is_refused_and_not_quoted() -> None:
+    for message in (refusal(mail="smtp://ada:geheim@mail"), refusal({"mail": "smtp://ada:geheim@mail"})):
+        assert "does not belong in the URL" in message
+        assert "geheim" not in message
+
+
+@pytest.mark.parametrize(
+    ("given_", "base"),
+    [
+        ({}, "https://127.0.0.1:9000"),
+        ({"no_tls": "on", "host": "::1"}, "http://[::1]:9000"),
+        ({"host": "0.0.0.0"}, "https://127.0.0.1:9000"),
+        ({"public_url": "https://accounts.example.com/people/"}, "https://accounts.example.com/people"),
+        ({"public_url": "http://[::1]:8080"}, "http://[::1]:8080"),
+        ({"public_url": "https://Accounts.example.com:8443"}, "https://Accounts.example.com:8443"),
+    ],
+)
+def test_links_begin_with_the_public_url_or_the_address_that_is_listened_at(given_: dict[str, str | None], base: str) -> None:
+    assert load(given_).base_url(9000) == base
 
 
 # What must stay secret

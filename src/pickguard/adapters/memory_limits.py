@@ -21,6 +21,9 @@ A flood of unknown addresses takes about a kilobyte for each, with its source. A
 as a run allows takes a hundred times as much.
 """
 
+COUNTED: Final[tuple[Limit, ...]] = tuple(limit for limit in Limit if limit not in {Limit.GUESSES, Limit.RUN})
+"""What is counted by itself, and not with the tries at an account."""
+
 _Counted = TypeVar("_Counted")
 
 
@@ -87,7 +90,7 @@ class MemoryRateLimiter:
     def __init__(self, rules: LimitRules | None = None, *, capacity: int = CAPACITY) -> None:
         self._rules = rules or LimitRules()
         self._tries = _Ledger[_Tries](capacity)
-        self._windows = {limit: _Ledger[Window](capacity) for limit in (Limit.SOURCE, Limit.REGISTRATIONS, Limit.MAILS)}
+        self._windows = {limit: _Ledger[Window](capacity) for limit in COUNTED}
 
     def __len__(self) -> int:
         """Return how many accounts and other subjects something is counted for."""

@@ -1,8 +1,10 @@
 """The composition root: the one place that knows which adapter stands behind which port."""
 
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -11,6 +13,7 @@ from pickguard.adapters.background import LoopDeferred, LoopPace
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
+from pickguard.adapters.mail.location import MailLocation, Transport
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
@@ -22,6 +25,7 @@ from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.administration import Administration
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.counting import Counting
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.imports import Imports
 from pickguard.domain.services.letters import Letters
@@ -47,8 +51,10 @@ from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
+if TYPE_CHECKING:
+    from pickguard.adapters.mail.transports import MessageTransport
+
 logger = logging.getLogger("pickguard.store")
-mail_logger = logging.getLogger("pickguard.mail")
 
 __all__ = [
     "Argon2Hasher",
@@ -108,6 +114,10 @@ def build_services(
 ) -> Services:
     """Wire the use cases to adapters of one's choice; what is left out is that of the system.
 
+    Pass a `deferred` that is closed at the end: what was asked for just before the program ends is lost with the one made here.
+    Where callers of the use cases do not say from which `client` a request comes, nothing is counted for sources, registrations
+    not at all, and wrong passwords for each account only.
+
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
     several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
     reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
@@ -123,11 +133,10 @@ def build_services(
     changes = AccountChanges(accounts=accounts, events=events, secrets=secrets, turns=LoopTurns())
     checks = PasswordChecks(hasher=hasher, limiter=limiter, events=events, clock=clock)
     screen = PasswordScreen(breaches=breaches, events=events, clock=clock)
+    counting = Counting(limiter=limiter, events=events, clock=clock)
     letters = Letters(
         mailer=mailer,
-        limiter=limiter,
-        events=events,
-        clock=clock,
+        counting=counting,
         secrets=secrets,
         rules=challenge_rules or ChallengeRules(),
     )
@@ -148,7 +157,7 @@ def build_services(
             accounts=accounts,
             receipts=receipts or MemoryReceipts(),
             changes=changes,
-            limiter=limiter,
+            counting=counting,
             letters=letters,
             screen=screen,
             deferred=deferred,
@@ -164,6 +173,7 @@ def build_services(
             accounts=accounts,
             changes=changes,
             authentication=authentication,
+            counting=counting,
             letters=letters,
             screen=screen,
             hasher=hasher,
@@ -181,6 +191,7 @@ def build_services(
             accounts=accounts,
             changes=changes,
             checks=checks,
+            counting=counting,
             letters=letters,
             screen=screen,
             deferred=deferred,
@@ -213,6 +224,10 @@ def load(settings: Settings) -> None:
     Raises `SettingsError` where a package is missing.
     """
     ListedPasswords()
+    if settings.mail_location is not None:
+        with _mail_packages():
+            import pickguard.adapters.mail.rendering  # noqa: PLC0415
+            import pickguard.adapters.mail.transports  # noqa: PLC0415
     if settings.store_location() is not None:
         with _redis_py():
             import pickguard.adapters.redis.accounts  # noqa: PLC0415
@@ -321,6 +336,15 @@ def _redis_py() -> Generator[None]:
         raise SettingsError(f"the package {error.name} is not installed: a store in Redis needs pickguard[redis]") from error
 
 
+@contextmanager
+def _mail_packages() -> Generator[None]:
+    """Imports inside of functions, so that a program without mail needs neither of its packages, may fail here."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the package {error.name} is not installed: --mail needs pickguard[server]") from error
+
+
 @asynccontextmanager
 async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords | None]:
     """Make what asks the range service that the settings name; None where they name none."""
@@ -337,23 +361,14 @@ async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords
 
 @asynccontextmanager
 async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
-    """Open what sends mail; None where there is none. Raises `SettingsError` for templates that cannot be used."""
+    """Open what sends mail; None where there is none. Raises `SettingsError` for what cannot be used."""
     location = settings.mail_location
     if location is None:
         yield None
         return
-    try:
-        from pickguard.adapters.mail.location import Transport  # noqa: PLC0415
+    with _mail_packages():
         from pickguard.adapters.mail.outbox import Outbox  # noqa: PLC0415
         from pickguard.adapters.mail.rendering import Renderer, TemplateError, sender_of  # noqa: PLC0415
-        from pickguard.adapters.mail.transports import (  # noqa: PLC0415
-            ConsoleTransport,
-            DirectoryTransport,
-            MessageTransport,
-            SmtpTransport,
-        )
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"the package {error.name} is not installed: mail needs pickguard[server]") from error
 
     public_url = settings.base_url(settings.port)
     try:
@@ -365,19 +380,30 @@ async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
         )
     except TemplateError as error:
         raise SettingsError(f"--mail-templates: {error}") from None
-    transport: MessageTransport
-    if location.transport is Transport.CONSOLE:
-        transport = ConsoleTransport()
-    elif location.path is not None:
-        transport = DirectoryTransport(location.path)
-    else:
-        transport = SmtpTransport(
-            location=location, password=settings.mail_secret(), ca=settings.mail_ca, timeout=settings.mail_timeout
-        )
-        if not settings.public_url:
-            mail_logger.warning("links in mails begin with %s: give --public-url if people reach it elsewhere", public_url)
+    transport = _mail_transport(settings, location)
     async with Outbox(renderer.render, transport, grace=settings.shutdown_timeout) as outbox:
         yield outbox
+
+
+def _mail_transport(settings: Settings, location: MailLocation) -> "MessageTransport":
+    """Make what hands mails over. Raises `SettingsError` for a directory or certificates that cannot be used."""
+    from pickguard.adapters.mail.transports import ConsoleTransport, DirectoryTransport, SmtpTransport  # noqa: PLC0415
+
+    if location.transport is Transport.CONSOLE:
+        return ConsoleTransport()
+    if location.path is not None:
+        directory = DirectoryTransport(location.path)
+        try:
+            directory.prepare()
+        except OSError as error:
+            raise SettingsError(f"--mail: the directory {location.path} cannot be used: {error.strerror}") from None
+        return directory
+    try:
+        return SmtpTransport(
+            location=location, password=settings.mail_secret(), ca=settings.mail_ca, timeout=settings.mail_timeout
+        )
+    except ssl.SSLError:
+        raise SettingsError(f"--mail-ca: {settings.mail_ca} has no certificates in PEM") from None
 
 
 @asynccontextmanager
@@ -411,7 +437,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
             mailer=mailer,
             deferred=deferred,
             breaches=breaches,
-            password_rules=PasswordRules(min_length=settings.password_min_length),
+            password_rules=PasswordRules(min_length=settings.password_min_length, service_name=settings.service_name),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,
                 idle=settings.session_idle,

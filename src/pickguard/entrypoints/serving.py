@@ -78,8 +78,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 raise ServingError(str(error)) from error
         base = settings.base_url(taken.getsockname()[1])
         running = attrs.evolve(settings, store=engine.url, engine=None) if engine else settings
-        if settings.mail and not settings.public_url:
+        location = settings.mail_location
+        if location is not None and not settings.public_url:
             running = attrs.evolve(running, public_url=base)
+            if location.is_smtp:
+                logger.warning("links in mails begin with %s: give --public-url if people reach it elsewhere", base)
         announcement = _announcement(
             settings, attrs.evolve(settings, public_url="").base_url(taken.getsockname()[1]), tls.development
         )
@@ -284,6 +287,16 @@ def _runner() -> Callable[[Coroutine[None, None, None]], None]:
     return run
 
 
+async def _set_up(runner: web.AppRunner, settings: Settings) -> None:
+    """Open all that the application needs. Raises `ServingError`."""
+    try:
+        await runner.setup()
+    except StoreUnavailable as error:
+        raise ServingError(f"--store {settings.shown_store}: {error}") from error
+    except SettingsError as error:
+        raise ServingError(str(error)) from error
+
+
 async def _work(
     settings: Settings,
     listener: socket.socket,
@@ -303,10 +316,7 @@ async def _work(
     runner = web.AppRunner(
         create_app(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds()
     )
-    try:
-        await runner.setup()
-    except (StoreUnavailable, SettingsError) as error:
-        raise ServingError(f"--store {settings.shown_store}: {error}") from error
+    await _set_up(runner, settings)
     try:
         handler = runner.server
         assert handler is not None  # noqa: S101 (it is there after setup)
@@ -427,7 +437,7 @@ class _Supervisor:
         try:
             load(self._settings)
         except SettingsError as error:
-            raise ServingError(f"--store {self._settings.shown_store}: {error}") from error
+            raise ServingError(str(error)) from error
         # A collection goes through everything that it does not know to be permanent, writes to it, and thereby copies it.
         gc.collect()
         gc.freeze()

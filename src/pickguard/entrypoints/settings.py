@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from email.utils import parseaddr
+from email.utils import getaddresses
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self
@@ -75,9 +75,12 @@ def _text(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise ValueError("give a path")
+    if not text or _CONTROL.search(text):
+        raise ValueError("give a path, without control characters")
     return Path(text)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _program(text: str) -> Path:
@@ -194,6 +197,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+TITLE_MAX_LENGTH = 100
+_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+_PLAIN_URL = re.compile(r"[A-Za-z0-9._~:/\[\]!$&'()*+,;=%@-]+", re.ASCII)
+"""The characters of a URL (RFC 3986) without query and fragment."""
+
+
 def _mail(text: str) -> str:
     MailLocation.parse(text)
     return text
@@ -201,10 +210,10 @@ def _mail(text: str) -> str:
 
 def _sender(text: str) -> str:
     """Read an address as it stands in a From header (RFC 5322, section 3.4)."""
-    name, address = parseaddr(text)
     try:
+        ((name, address),) = getaddresses([text])
         EmailAddress.parse(address)
-    except InvalidFields:
+    except (InvalidFields, ValueError):
         raise ValueError("give an e-mail address, or a name and an address: Accounts <accounts@example.com>") from None
     if not name.isprintable():
         raise ValueError("the name has characters that cannot be shown")
@@ -216,17 +225,17 @@ def _public_url(text: str) -> str:
     wrong = ValueError("give a URL without user, query and fragment, such as https://accounts.example.com")
     try:
         parts = urlsplit(text)
-        is_whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        is_whole = parts.scheme in {"http", "https"} and parts.port != 0 and _HOST.fullmatch(parts.hostname or "")
     except ValueError:
         raise wrong from None
-    if not is_whole or parts.query or parts.fragment or not (text.isascii() and text.isprintable()):
+    if not is_whole or "@" in parts.netloc or not _PLAIN_URL.fullmatch(text):
         raise wrong
     return text.rstrip("/")
 
 
-def _one_line(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError("give one line of text")
+def _title(text: str) -> str:
+    if not 1 <= len(text) <= TITLE_MAX_LENGTH or not text.isprintable():
+        raise ValueError(f"give one line of 1 to {TITLE_MAX_LENGTH} characters")
     return text
 
 
@@ -391,6 +400,7 @@ class Settings:
         "Where mail goes: smtp://[user@]host[:port] (by STARTTLS), smtps://…, dir:PATH (a file for each message, for "
         "development) or console:. Without it no address is verified and no password can be reset.",
         "URL",
+        secret=True,  # a URL with a password is refused, and not quoted
     )
     mail_from: str = _setting(
         "",
@@ -422,7 +432,7 @@ class Settings:
         "Where people reach the service, for links in mails. The address that it announces if not given.",
         "URL",
     )
-    service_name: str = _setting("Pickguard", _one_line, "What the service is called in mails.", "NAME")
+    service_name: str = _setting("Pickguard", _title, "What the service is called in mails.", "NAME")
     registration: str = _setting(
         "open",
         _one_of("open", "private", "closed"),
@@ -459,7 +469,13 @@ class Settings:
         _LIMITS.registrations, _rate(10_000, 30 * _DAY), "Registrations from one client address.", "NUMBER/TIME"
     )
     limit_mails: Rate = _setting(
-        _LIMITS.mails, _rate(1000, 30 * _DAY), "Mails to one recipient that anybody can cause.", "NUMBER/TIME"
+        _LIMITS.mails,
+        _rate(1000, 30 * _DAY),
+        "Mails to one recipient that anybody can cause, of which one is kept for a reset.",
+        "NUMBER/TIME",
+    )
+    limit_resets: Rate = _setting(
+        _LIMITS.resets, _rate(10_000, 30 * _DAY), "Requests for resets from one client address.", "NUMBER/TIME"
     )
     password_min_length: int = _setting(
         8,
@@ -630,6 +646,7 @@ class Settings:
             run=self.limit_run,
             registrations=self.limit_registrations,
             mails=self.limit_mails,
+            resets=self.limit_resets,
         )
 
     def store_location(self) -> Location | None:

@@ -12,11 +12,10 @@ class Deferred(Protocol):
     must have no effect, or the same one, when it is done again, and nothing that was acknowledged may depend on it.
     """
 
-    def submit(self, work: Callable[[], Awaitable[None]], *, what: str, scattered: bool = False) -> None:
+    def submit(self, work: Callable[[], Awaitable[None]], *, what: str) -> None:
         """Take work to be begun soon, in order. Returns at once. `what` names it for the log.
 
-        Scattered work is begun at a moment that nobody can foretell, after a second at most: whoever caused it cannot see in
-        how long the next answer takes whether there was much to do. Raises `Unavailable` where too much is waiting already.
+        Raises `Unavailable` where too much is waiting already.
         """
 
 

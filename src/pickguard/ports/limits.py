@@ -43,7 +43,7 @@ class RateLimiter(Protocol):
         """Forget all wrong passwords for an account, from whatever source, because its owner has shown who they are."""
 
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
-        """Count one thing of the kind `REGISTRATIONS` (by source) or `MAILS` (by the recipient's address key).
+        """Count one thing of a kind: `REGISTRATIONS` and `RESETS` by source, `MAILS` and `OTHER_MAILS` by recipient.
 
         Raises `RateLimited` where as many as may be have been counted already; one that is refused is not counted.
         """

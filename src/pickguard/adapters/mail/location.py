@@ -8,6 +8,7 @@ console:                      the terminal
 ```
 """
 
+import re
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ import attrs
 
 _SUBMISSION_PORT: Final = 587
 _SUBMISSIONS_PORT: Final = 465
+_HOST: Final = re.compile(r"[\w.-]+|[0-9a-f:.]+(%\w+)?", re.IGNORECASE)
 
 
 class Transport(Enum):
@@ -46,7 +48,7 @@ class MailLocation:
         scheme = scheme.lower()
         if scheme == "console" and colon and not rest:
             return cls(transport=Transport.CONSOLE)
-        if scheme == "dir" and rest:
+        if scheme == "dir" and rest and rest.isprintable():
             return cls(transport=Transport.DIRECTORY, path=Path(rest))
         if scheme not in {"smtp", "smtps"}:
             raise ValueError("give smtp://HOST, smtps://HOST, dir:PATH or console:")
@@ -57,14 +59,17 @@ class MailLocation:
             raise _incomplete(scheme) from None
         if parts.password is not None:
             raise ValueError("the password does not belong in the URL: give it in a file or in PICKGUARD_MAIL_PASSWORD")
-        if not parts.hostname or port == 0 or parts.path.strip("/") or parts.query or parts.fragment or not url.isprintable():
+        user, host = unquote(parts.username or ""), parts.hostname or ""
+        if not _HOST.fullmatch(host) or port == 0 or not (user or "@" not in parts.netloc):
+            raise _incomplete(scheme)
+        if parts.path.strip("/") or parts.query or parts.fragment or not (url.isprintable() and user.isprintable()):
             raise _incomplete(scheme)
         default = _SUBMISSIONS_PORT if scheme == "smtps" else _SUBMISSION_PORT
         return cls(
             transport=Transport(scheme),
-            host=parts.hostname,
+            host=host,
             port=port or default,
-            user=unquote(parts.username or ""),
+            user=user,
         )
 
     @property

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 import random
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Final, Self
 
 import attrs
@@ -22,6 +24,8 @@ AT_ONCE: Final = 4
 PAUSES: Final = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
 """How long to wait before each further try. Afterwards a mail is given up: its news have grown old."""
 _JITTER: Final = 0.25
+_CANCEL_SECONDS: Final = 0.1
+"""How long to wait for a task to heed that it was cancelled."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -57,6 +61,8 @@ class Outbox:
         self._at_once = at_once
         self._pauses = tuple(pauses)
         self._now = now
+        self._letters: set[_Letter] = set()
+        """All that were posted and are neither sent nor given up."""
         self._ready: deque[_Letter] = deque()
         self._senders: set[asyncio.Task[None]] = set()
         self._aside: set[asyncio.Task[None]] = set()
@@ -64,10 +70,12 @@ class Outbox:
 
     def post(self, mail: Mail) -> None:
         """See `Mailer.post`."""
-        if len(self._ready) + len(self._aside) >= self._capacity:
+        if len(self._letters) >= self._capacity:
             logger.warning("dropped a mail (%s): too many are waiting", _kind(mail))
             return
-        self._ready.append(_Letter(mail=mail))
+        letter = _Letter(mail=mail)
+        self._letters.add(letter)
+        self._ready.append(letter)
         self._begin()
 
     async def drain(self) -> None:
@@ -82,17 +90,22 @@ class Outbox:
     async def __aexit__(self, *_: object) -> None:
         """Try once more what waits, for as long as the grace lasts, and give up the rest."""
         self._closing.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._grace.total_seconds()):
-                await self.drain()
-        tasks = [*self._senders, *self._aside]
-        lost = len(tasks) + len(self._ready)
-        self._ready.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if lost:
-            logger.warning("stopped with %d %s unsent", lost, "mail" if lost == 1 else "mails")
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._grace.total_seconds()):
+                    await self.drain()
+        finally:
+            lost = len(self._letters)
+            tasks = {*self._senders, *self._aside}
+            self._letters.clear()
+            self._ready.clear()
+            while tasks:
+                for task in tasks:
+                    task.cancel()
+                # The wait_for of Python 3.11 swallows a cancellation that comes together with what is waited for.
+                tasks = (await asyncio.wait(tasks, timeout=_CANCEL_SECONDS))[1]
+            if lost:
+                logger.warning("stopped with %d %s unsent", lost, "mail" if lost == 1 else "mails")
 
     def _begin(self) -> None:
         while self._ready and len(self._senders) < self._at_once:
@@ -109,10 +122,17 @@ class Outbox:
         task.add_done_callback(end)
 
     async def _send(self, letter: _Letter) -> None:
+        if await self._settle(letter):
+            self._letters.discard(letter)
+        else:
+            self._start(self._wait_aside(letter), self._aside)
+
+    async def _settle(self, letter: _Letter) -> bool:
+        """Try once, and tell whether nothing is left to be done about the letter: it was sent, or is given up."""
         mail = letter.mail
         if isinstance(mail, TokenMail) and self._now() >= mail.expires_at:
             logger.warning("gave up a mail (%s): its token has expired", _kind(mail))
-            return
+            return True
         letter.tries += 1
         try:
             message = self._render(mail)
@@ -121,12 +141,16 @@ class Outbox:
             await self._transport.send(message, sender=sender, recipient=recipient)
         except DeliveryError as error:
             if error.permanent or letter.tries > len(self._pauses) or self._closing.is_set():
-                logger.warning("gave up a mail (%s) after %d tries: %s", _kind(mail), letter.tries, error)
-                return
+                logger.warning("gave up a mail (%s) at try %d: %s", _kind(mail), letter.tries, error)
+                return True
             logger.info("a mail (%s) was not sent and will be tried again: %s", _kind(mail), error)
-            self._start(self._wait_aside(letter), self._aside)
-        except Exception:
-            logger.exception("failed to send a mail (%s)", _kind(mail))
+            return False
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            logger.error("failed to send a mail (%s): %s", _kind(mail), _place(error))  # noqa: TRY400 (an error may quote a token)
+        return True
 
     async def _wait_aside(self, letter: _Letter) -> None:
         pause = self._pauses[letter.tries - 1].total_seconds() * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (no secret)
@@ -139,3 +163,9 @@ class Outbox:
 def _kind(mail: Mail) -> str:
     """Return what a mail is about, in the log's words. Nothing else of it belongs into a log."""
     return type(mail).__name__
+
+
+def _place(error: BaseException) -> str:
+    """Return what failed where, in one line. The error's own words are left out: they may quote a token or an address."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return ", ".join([type(error).__name__, *(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)])

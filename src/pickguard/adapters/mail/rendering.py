@@ -78,7 +78,8 @@ class Renderer:
     """Makes messages of mails.
 
     A directory of `overrides` is looked in before the package: a template that is there takes the place of the one here.
-    Every template is tried once when this is made, so that one that is broken is found then and not at the first mail.
+    Every template is tried once when this is made, so that one that is broken is found then and not at the first mail; what is
+    changed in a file after that is not looked at.
     Raises `TemplateError`.
     """
 
@@ -93,6 +94,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
+            auto_reload=False,  # what was tried is what is sent
         )
         self._environment.globals["service"] = service_name
         self._environment.globals["public_url"] = public_url
@@ -123,9 +125,11 @@ class Renderer:
         try:
             return self._environment.get_template(name).render(values)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"{error.filename or name}, line {error.lineno}: {error.message}") from None
-        except jinja2.TemplateError as error:
-            raise TemplateError(f"{name}: {error}") from None
+            raise _unusable(f"{error.filename or name}, line {error.lineno}", error.message) from None
+        except jinja2.TemplateNotFound as error:
+            raise _unusable(name, f"there is no template {error.name}") from None
+        except Exception as error:  # noqa: BLE001 (what a template calls may raise anything)
+            raise _unusable(name, str(error) or type(error).__name__) from None
 
     def _values(self, mail: Mail) -> dict[str, Any]:
         values: dict[str, Any] = {"to": mail.to.value, "name": mail.name}
@@ -148,6 +152,10 @@ class Renderer:
     def _link(self, page: str, token: str) -> str:
         """Return a link to a page. The token is in the fragment, which no server gets to see (ASVS 5.0 14.2.1)."""
         return f"{self._public_url}/account/{page}#token={token}"
+
+
+def _unusable(what: str, why: str | None) -> TemplateError:
+    return TemplateError(" ".join(f"{what}: {why}".split()))
 
 
 def sender_of(text: str, *, service_name: str, public_url: str) -> Address:
@@ -187,6 +195,7 @@ def samples() -> Iterator[Mail]:
 
 
 def _moment(moment: datetime) -> str:
+    moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 

@@ -18,7 +18,8 @@ pg:request:<digest>       STRING: the receipt of a request; it goes by itself af
 
 pg:tries:<digest>         STRING: the wrong passwords for an account, by the digest of its address as in a claim's key;
                           it goes by itself as soon as nothing of it counts any more
-pg:limit:<kind>:<digest>  STRING: when something was counted, of the kind source, registrations or mails;
+pg:limit:<kind>:<digest>  STRING: when something was counted, of the kind source, registrations, mails,
+                          other_mails or resets;
                           the digest is that of the source or of the recipient's address; it goes by itself like tries
 
 pg:probe:<number>         STRING: written to see whether that is possible; it goes by itself after a second

@@ -151,11 +151,13 @@ class Account:
     def change_password(self, password_hash: str, now: datetime, *, keep: SessionDigest | None) -> "Transition":
         """Set another password and end every session but the one to `keep` (ASVS 5.0 7.4.3).
 
-        Whatever was mailed proves nothing any more, and a change of address that was asked for is off: whoever knew the old
-        password may have asked for it.
+        Resets that were mailed are void, and a change of address that was asked for is off: whoever knew the old password may
+        have asked for it. A verification stays: it proves a mailbox and no password, and whoever registered somebody else's
+        address must not be able to void their "this was not me".
         """
         event = PasswordChanged(user_id=self.user.id, at=now)
-        return self._set_password(password_hash, now, event, keep=keep)
+        left = tuple(each for each in self.challenges if each.kind is ChallengeKind.VERIFY_ADDRESS)
+        return self._set_password(password_hash, now, event, keep=keep, challenges=left)
 
     def reset_password(self, password_hash: str, token: MailedToken, now: datetime) -> "Transition":
         """Set a password for whoever reads the user's mail, which verifies the address; `TokenSpent` where that is not shown.
@@ -267,11 +269,18 @@ class Account:
         return Transition(account=attrs.evolve(self, user=user), events=events)
 
     def _set_password(
-        self, password_hash: str, now: datetime, event: Event, *, keep: SessionDigest | None, **values: Any
+        self,
+        password_hash: str,
+        now: datetime,
+        event: Event,
+        *,
+        keep: SessionDigest | None,
+        challenges: tuple[Challenge, ...] = (),
+        **values: Any,
     ) -> "Transition":
         credential = Credential(password_hash=password_hash, epoch=self.credential.epoch + 1, changed_at=now)
         changed = self._changed(now, pending_email=None, **values).account
-        ended = attrs.evolve(changed, credential=credential, challenges=()).end_sessions(
+        ended = attrs.evolve(changed, credential=credential, challenges=challenges).end_sessions(
             now, keep=keep, reason=SessionEnd.PASSWORD_CHANGED
         )
         return Transition(account=ended.account, events=(event, *ended.events))

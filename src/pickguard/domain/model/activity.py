@@ -30,7 +30,7 @@ from pickguard.domain.model.limits import source_of
 from pickguard.domain.model.sessions import Client
 
 ACTIVITY_MAXIMUM: Final = 32
-"""How many entries an account keeps; the oldest go first."""
+"""How many entries an account keeps. The oldest go first; among the older half, those that prove no use."""
 
 _VERSIONS: Final = re.compile(r"[0-9][0-9._]*")
 
@@ -95,7 +95,15 @@ def with_events(activity: Sequence[Activity], events: Sequence[Event]) -> tuple[
         same = [each for each in entries if each.kind is entry.kind is ActivityKind.RESET_REQUESTED]
         count = entry.count + sum(each.count for each in same)
         entries = [attrs.evolve(entry, count=count), *(each for each in entries if each not in same)]
-    return tuple(entries[:ACTIVITY_MAXIMUM])
+        if len(entries) > ACTIVITY_MAXIMUM:
+            entries.remove(_least_missed(entries))
+    return tuple(entries)
+
+
+def _least_missed(entries: Sequence[Activity]) -> Activity:
+    """Return the oldest of the older half that proves no use, or else the oldest: what proves use makes its source known."""
+    older = entries[: ACTIVITY_MAXIMUM // 2 : -1]
+    return next((each for each in older if each.kind not in _USES), entries[-1])
 
 
 def since_last_password(activity: Sequence[Activity]) -> Iterator[Activity]:

@@ -67,9 +67,10 @@ class MailedToken:
     def digest(self, kind: ChallengeKind, address: EmailAddress, epoch: int) -> ChallengeDigest:
         """Return what is stored of a token for one purpose, one address and one password.
 
-        Whatever of these changes voids the token, without anything to be remembered.
+        Whatever of these changes voids the token, without anything to be remembered. A verification is of the address alone.
         """
-        bound = "\0".join((kind.value, address.key, str(epoch)))
+        password = "" if kind is ChallengeKind.VERIFY_ADDRESS else str(epoch)
+        bound = f"{kind.value}\0{address.key}\0{password}"
         return ChallengeDigest(hashlib.sha256(self.secret + bound.encode()).digest())
 
 

@@ -39,6 +39,8 @@ class PasswordRules:
 
     min_length: int = 8
     """In code points after normalisation. ASVS 5.0 6.2.1 asks for 8 at least; NIST for 15 where nothing else protects."""
+    service_name: str = SERVICE_NAME
+    """What people know the service by (ASVS 5.0 6.2.11). A password made of that is guessable, as one of `SERVICE_NAME` is."""
 
 
 def normalise_password(text: str) -> str:
@@ -71,7 +73,7 @@ def new_password_faults(
     """Return every rule that `text` breaks as a new password.
 
     `is_common` says whether a password is among the commonly used ones. `context` holds what an attacker would try first,
-    the e-mail address and the name; see `is_made_of` for what is guessable then. The name of the service is added. A password
+    the e-mail address and the name; see `is_made_of` for what is guessable then. The names of the service are added. A password
     of the wrong length is not looked at further.
     """
 
@@ -89,7 +91,7 @@ def new_password_faults(
     faults = []
     if is_common(password):
         faults.append(fault("password_too_common", "This is one of the passwords that attackers try first."))
-    if is_made_of(password, (*context, SERVICE_NAME)):
+    if is_made_of(password, (*context, rules.service_name, SERVICE_NAME)):
         detail = (
             "A password is not made of your e-mail address, your name or the name of this service. "
             "Digits and signs around them are the first thing that is tried."

@@ -3,12 +3,14 @@
 import enum
 import ipaddress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import attrs
 
 _NETWORK_BITS: Final = 64
 """Of an IPv6 address. A single customer is given at least as many addresses as there are in such a network (RFC 6177)."""
+_NETWORK_MASK: Final = ~((1 << _NETWORK_BITS) - 1)
 
 
 class Limit(enum.Enum):
@@ -24,6 +26,10 @@ class Limit(enum.Enum):
     """Registrations from one source."""
     MAILS = "mails"
     """Mails to one recipient that anybody can cause."""
+    OTHER_MAILS = "other_mails"
+    """Those of them that reset no password, so that one that does is always to be had."""
+    RESETS = "resets"
+    """Requests for resets from one source, whether or not they were mailed."""
 
 
 @attrs.frozen
@@ -45,6 +51,12 @@ class LimitRules:
     nobody is locked out for good (ASVS 5.0 6.1.1); a right password or a reset by mail forgets it at once."""
     registrations: Rate = Rate(30, timedelta(hours=1))
     mails: Rate = Rate(5, timedelta(hours=1))
+    resets: Rate = Rate(100, timedelta(hours=1))
+
+    @property
+    def other_mails(self) -> Rate:
+        """One mail fewer than there may be in all: whoever causes the others cannot keep a reset from its owner by them."""
+        return Rate(max(1, self.mails.most - 1), self.mails.within)
 
     def of(self, limit: Limit) -> Rate:
         """Return the rate of one limit."""
@@ -76,6 +88,7 @@ class Failures:
     last_source: str | None = None
 
 
+@lru_cache(maxsize=4096)
 def source_of(ip: str | None) -> str | None:
     """Return what a client's address is counted as: an IPv4 address by itself, an IPv6 address by its network of 64 bits.
 
@@ -90,6 +103,6 @@ def source_of(ip: str | None) -> str | None:
         return ip
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, _NETWORK_BITS), strict=False))
+            return f"{ipaddress.IPv6Address(int(address) & _NETWORK_MASK)}/{_NETWORK_BITS}"
         address = address.ipv4_mapped
     return str(address)

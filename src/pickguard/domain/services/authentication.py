@@ -16,6 +16,7 @@ from pickguard.domain.model.errors import (
 )
 from pickguard.domain.model.events import FailuresNoted, LogInRefused, PasswordRefused
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, SessionId, UserId, uuid7
+from pickguard.domain.model.limits import source_of
 from pickguard.domain.model.mail import NewDevice
 from pickguard.domain.model.sessions import TOKEN_SECRET_BYTES, Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, User
@@ -154,7 +155,12 @@ class Authentication:
         try:
             holder = Holder(user=account.user, credential=account.credential, activity=account.activity)
             return await self._checks.check(
-                holder, password, address=account.user.email.key, client=client, purpose=Purpose.PROOF
+                holder,
+                password,
+                address=account.user.email.key,
+                client=client,
+                purpose=Purpose.PROOF,
+                also_known={source_of(each.client.ip) for each in account.sessions} - {None},
             )
         except WrongPassword:
             now = self._clock.now()

@@ -5,15 +5,12 @@ import attrs
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.challenges import ChallengeRules, MailedToken
 from pickguard.domain.model.errors import RateLimited, Unavailable
-from pickguard.domain.model.events import LimitReached
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import Mail, Notice
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.tokens import SECRET_BYTES
-from pickguard.ports.clock import Clock
-from pickguard.ports.events import EventPublisher
-from pickguard.ports.limits import RateLimiter
+from pickguard.domain.services.counting import Counting
 from pickguard.ports.mail import Mailer
 from pickguard.ports.secrets import SecretSource
 
@@ -27,9 +24,7 @@ class Letters:
     """
 
     _mailer: Mailer | None
-    _limiter: RateLimiter
-    _events: EventPublisher
-    _clock: Clock
+    _counting: Counting
     _secrets: SecretSource
     rules: ChallengeRules
 
@@ -42,13 +37,16 @@ class Letters:
         """Return a token to be mailed."""
         return MailedToken(user_id=user_id, secret=self._secrets.random_bytes(SECRET_BYTES))
 
-    async def admit(self, address_key: str, *, client: Client | None) -> bool:
-        """Count one mail to an address, asked for from there, and tell whether it may be sent. May raise `StoreUnavailable`."""
-        now = self._clock.now()
+    async def admit(self, address_key: str, *, client: Client | None, is_reset: bool = False) -> bool:
+        """Count one mail to an address, asked for from there, and tell whether it may be sent. May raise `StoreUnavailable`.
+
+        One of the mails that may be sent is kept for a reset.
+        """
         try:
-            await self._limiter.count(Limit.MAILS, address_key, now)
+            if not is_reset:
+                await self._counting.count(Limit.OTHER_MAILS, address_key, client=client)
+            await self._counting.count(Limit.MAILS, address_key, client=client)
         except RateLimited:
-            self._events.publish(LimitReached(user_id=None, at=now, client=client or Client(), limit=Limit.MAILS))
             return False
         return True
 

@@ -1,5 +1,7 @@
 """Checking a password, within the limits on guesses."""
 
+from collections.abc import Collection
+
 import attrs
 
 from pickguard.domain.model.accounts import Account
@@ -34,16 +36,18 @@ class PasswordChecks:
         client: Client,
         purpose: Purpose,
         admitted: bool = True,
+        also_known: Collection[str | None] = (),
     ) -> tuple[FailuresNoted, ...]:
         """Return if the (normalised) password is the holder's, with the wrong ones before it, to be told to them.
 
         Raises `WrongPassword`; also where the right one is of no use because the account is not `admitted`, and then it is
         counted as wrong, so that the two cannot be told apart. Raises `RateLimited` where the limits on guesses are reached,
         whether the password is right or not; the outcome is told only if it is within them also after it was verified (see
-        `RateLimiter`). Without a holder (None) all takes as long as with one.
+        `RateLimiter`). The sources in `also_known` are known beside those of the holder's activity. Without a holder (None)
+        all takes as long as with one.
         """
         source = source_of(client.ip)
-        known = holder is not None and knows_source(holder.activity, source)
+        known = holder is not None and (source in also_known or knows_source(holder.activity, source))
         attempt = Attempt(address=address, source=source, known=known)
         user_id = holder.user.id if holder else None
         try:

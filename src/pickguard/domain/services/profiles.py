@@ -10,11 +10,13 @@ from pickguard.domain.model.activity import Activity
 from pickguard.domain.model.challenges import MailedToken
 from pickguard.domain.model.errors import AddressTaken, InvalidToken, PreconditionFailed, ReauthenticationRequired
 from pickguard.domain.model.events import Event, FailuresNoted, UserDeleted
+from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import AddressChangeRequested, AddressWanted, ConfirmNewAddress, PasswordChanged
 from pickguard.domain.model.sessions import Client, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, User
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.counting import Counting
 from pickguard.domain.services.fields import Examined, FieldExaminer
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.screening import PasswordScreen
@@ -33,6 +35,7 @@ class Profiles:
     _accounts: AccountRepository
     _changes: AccountChanges
     _authentication: Authentication
+    _counting: Counting
     _letters: Letters
     _screen: PasswordScreen
     _hasher: PasswordHasher
@@ -76,6 +79,8 @@ class Profiles:
             assert wanted.current_password is not None  # noqa: S101 (no fault means that it was given)
             failures = await self._authentication.prove(before, session, wanted.current_password, client=client)
         password_hash = await self._hash_other(before, wanted, began)
+        if precondition is not None and not precondition(before.user):  # before anybody is mailed for it
+            raise PreconditionFailed
         new_address = await self._prepare(before, wanted.email, client)
 
         def decide(account: Account) -> Transition:
@@ -120,7 +125,11 @@ class Profiles:
 
         A pending address is no claim on it: this only spares people a mail that could not be of use to them.
         """
-        if email is None or email == account.user.email or not self._letters.enabled:
+        if email is None or email == account.user.email:
+            return None
+        # Who is refused an address learns that it has an account, as at a registration, and is counted with those.
+        await self._counting.count_for_source(Limit.REGISTRATIONS, client)
+        if not self._letters.enabled:
             return None
         owner = await self._accounts.find_holder(email)
         taken_by = owner.user if owner is not None and owner.user.id != account.user.id else None

@@ -6,12 +6,14 @@ import attrs
 
 from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.challenges import ChallengeKind, MailedToken
-from pickguard.domain.model.errors import InvalidFields, InvalidToken, TokenSpent
+from pickguard.domain.model.errors import InvalidFields, InvalidToken, NotReplicated, RateLimited, TokenSpent
 from pickguard.domain.model.events import ResetRequested
+from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import AlreadyRegistered, PasswordChanged, ResetPassword
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.users import EmailAddress
 from pickguard.domain.services.changes import AccountChanges
+from pickguard.domain.services.counting import Counting
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.password_checks import PasswordChecks
@@ -29,6 +31,7 @@ class Recovery:
     _accounts: AccountRepository
     _changes: AccountChanges
     _checks: PasswordChecks
+    _counting: Counting
     _letters: Letters
     _screen: PasswordScreen
     _deferred: Deferred
@@ -39,19 +42,27 @@ class Recovery:
     async def request(self, *, email: str, client: Client | None = None) -> None:
         """Mail a token that resets the password, if the address has an account and not too many were mailed to it.
 
-        What is found is looked for after this has returned, and not at once, so that neither this answer nor the next one tells
-        by its time whether there is an account. A newer token voids the older. Raises `Unavailable` in its kinds, also for
-        whatever is no address.
+        What is found is looked for after this has returned, so that neither the answer nor its time tells whether there is an
+        account. A newer token voids the older. Beyond `Limit.RESETS` from one source nothing more is done, and nothing told.
+        Raises `Unavailable` in its kinds, also for whatever is no address.
         """
         try:
             address = EmailAddress.parse(email)
         except InvalidFields:
             address = None
-        admitted = await self._letters.admit(address.key if address else email.strip().lower(), client=client)
-        wanted = address if admitted else None
-        self._deferred.submit(
-            lambda: self._mail_token(wanted, client or Client()), what="a reset that was asked for", scattered=True
+        # What is no address is one subject, however it is spelled, so that nobody fills the store with it.
+        admitted = await self._admits_source(client) and await self._letters.admit(
+            address.key if address else "", client=client, is_reset=True
         )
+        wanted = address if admitted else None
+        self._deferred.submit(lambda: self._mail_token(wanted, client or Client()), what="a reset that was asked for")
+
+    async def _admits_source(self, client: Client | None) -> bool:
+        try:
+            await self._counting.count_for_source(Limit.RESETS, client)
+        except RateLimited:
+            return False
+        return True
 
     async def _mail_token(self, address: EmailAddress | None, client: Client) -> None:
         found = None if address is None else await self._accounts.find(address)
@@ -120,11 +131,13 @@ async def mail_reset_token(
         challenged = account.challenge(ChallengeKind.RESET_PASSWORD, token, now, letters.rules)
         return Transition(account=challenged, events=(ResetRequested(user_id=user_id, at=now),))
 
+    user = found.account.user
     try:
-        account = await changes.apply(user_id, decide, client=client, first=found)
+        user = (await changes.apply(user_id, decide, client=client, first=found)).user
     except InvalidToken:
         return
-    user = account.user
+    except NotReplicated:  # it is stored, and to try again would only void it by another
+        pass
     if user.email.key == found.account.user.email.key and not user.disabled:
         expires_at = now + letters.rules.reset
         letters.post(kind(to=user.email, name=user.name.value, token=token.reveal(), expires_at=expires_at))

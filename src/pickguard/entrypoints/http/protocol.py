@@ -141,7 +141,8 @@ class Connection(web.RequestHandler):
         self._body_left = self._count_body_left(data, new=len(self._messages) - known)
         self._received += len(data)
         if self._messages:
-            if known == self._header_bytes == 0 and _is_bad_method(self._messages[0][0]):
+            first = self._messages[0][0]
+            if known == self._header_bytes == 0 and isinstance(first, _ErrInfo) and isinstance(first.exc, BadHttpMethod):
                 self._messages[0] = (_with_any_method(data) or _UNCLEAR, EMPTY_PAYLOAD)
             self._header_bytes = 0
         elif self._is_waiting():
@@ -355,10 +356,6 @@ def _in_place_of(message: RawRequestMessage | _ErrInfo, *, is_large: bool) -> Ra
         target = message.path if message.path[0] == "/" else "*"
         return message._replace(url=URL(target, encoded=True), should_close=True)
     return None
-
-
-def _is_bad_method(message: RawRequestMessage | _ErrInfo) -> bool:
-    return isinstance(message, _ErrInfo) and isinstance(message.exc, BadHttpMethod)
 
 
 def _with_any_method(data: bytes) -> RawRequestMessage | None:
