@@ -52,7 +52,7 @@ def a_mail(kind: type[Mail], *, to: str = "Ada@example.com", name: str = NAME, a
     given_: dict[str, Any] = {"to": EmailAddress.parse(to), "name": name}
     if issubclass(kind, TokenMail):
         given_ |= {"token": TOKEN, "expires_at": EXPIRES}
-    if issubclass(kind, Notice):
+    if issubclass(kind, (Notice, VerifyAddress)):
         given_ |= {"at": EXPIRES, "client": Client(user_agent=agent, ip="192.0.2.1")}
     if kind is AddressChangeRequested:
         given_["new_address"] = EmailAddress.parse("new@example.com")
@@ -184,7 +184,7 @@ def test_a_notice_of_a_new_password_says_how_it_was_set(by_reset: bool) -> None:
         assert ("Every session but the one it was changed in" in words) != by_reset
 
 
-@pytest.mark.parametrize("kind", [AddressChangeRequested, NewDevice, PasswordChanged])
+@pytest.mark.parametrize("kind", [VerifyAddress, AddressChangeRequested, NewDevice, PasswordChanged])
 @pytest.mark.parametrize(("ip", "said"), [("2001:db8::1", "2001:db8::1"), (None, "an unknown address")])
 def test_a_notice_says_when_and_from_where(kind: type[Mail], ip: str | None, said: str) -> None:
     for text in parts(RENDERER.render(a_mail(kind, client=Client(ip=ip)))):

@@ -141,7 +141,7 @@ class Renderer:
                 "decline_url": self._link("decline", mail.token),
                 "reset_url": self._link("reset", mail.token),
             }
-        if isinstance(mail, Notice):
+        if isinstance(mail, (Notice, VerifyAddress)):
             values |= {"at": _moment(mail.at), "ip": mail.client.ip or "an unknown address", "device": describe(mail.client)}
         if isinstance(mail, AddressChangeRequested):
             values["new_address"] = mail.new_address.value
@@ -187,7 +187,8 @@ def samples() -> Iterator[Mail]:
     at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     proof: dict[str, Any] = {**common, "token": "pgm_…", "expires_at": at + timedelta(days=1)}
     notice: dict[str, Any] = {**common, "at": at, "client": Client(ip="192.0.2.1")}
-    yield from (kind(**proof) for kind in (VerifyAddress, ConfirmNewAddress, ResetPassword, AlreadyRegistered))
+    yield from (kind(**proof) for kind in (ConfirmNewAddress, ResetPassword, AlreadyRegistered))
+    yield VerifyAddress(**proof, at=at, client=Client(ip="192.0.2.1"))
     yield AddressChangeRequested(**notice, new_address=to)
     yield AddressWanted(**notice)
     yield from (PasswordChanged(**notice, by_reset=by_reset) for by_reset in (False, True))
