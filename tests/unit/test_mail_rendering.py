@@ -277,7 +277,7 @@ addresses = st.builds("{}@{}".format, atoms, domains).map(parsed).filter(lambda 
 names = st.text(min_size=1, max_size=40).map(named).filter(lambda it: it is not None)
 
 
-@examples(60)
+@examples(30)
 @given(
     st.sampled_from(list(STEMS)), addresses, names, st.text(max_size=40), st.text(alphabet="aé本 <&.", min_size=1, max_size=90)
 )
