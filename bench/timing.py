@@ -2,26 +2,30 @@
 
     python -m bench.timing [--samples 2000] [--only QUESTION] [--quick]
 
-Starts a service with its usual cost of hashing and without limits, asks it one thing at a time on one connection, of
-different accounts in random order, and compares how long the answers took: the Mann–Whitney U test, and the difference of
-the medians with a bootstrapped interval. The goal is p > 0.01 and less than 5 ms. Where nothing differs, one comparison in a
-hundred misses the first all the same: measure again before you believe it.
+Starts a service with private registration, its usual cost of hashing and no limits, asks it one thing at a time on one
+connection, of different accounts in random order, and compares how long the answers took: the Mann–Whitney U test, and the
+difference of the medians with a bootstrapped interval. The goal is p > 0.01 and less than 5 ms. Where nothing differs, one
+comparison in a hundred misses the first all the same: measure again before you believe it. A private registration takes a
+quarter of a second, so a fourth of the samples are taken of it, on four connections.
 
-A whole run takes some minutes and keeps its figures in bench/results/timing.json; `python -m tests.support.security_table
+A whole run takes some eight minutes and keeps its figures in bench/results/timing.json; `python -m tests.support.security_table
 --write` puts them into docs/security.md. A quick one, or one of some questions only, keeps nothing.
 """
 
 import argparse
+import asyncio
 import contextlib
 import gc
 import http.client
+import itertools
 import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -37,17 +41,23 @@ from bench.performance.results import FOLDER, Circumstances
 from bench.performance.servers import free_port, need, running, wait_until_ready
 from bench.performance.services import PASSWORD, Place, pickguard
 from bench.performance.telling import say
+from pickguard.adapters.argon2 import Argon2Hasher
+from pickguard.adapters.engine import Engine, EngineError
 from pickguard.domain.model.sessions import TOKEN_SECRET_BYTES, Token
+from pickguard.entrypoints.bootstrap import open_services
+from pickguard.entrypoints.settings import Settings
+from pickguard.ports.hashing import Purpose
 
 RESULTS: Final = FOLDER / "timing.json"
 WRONG_PASSWORD: Final = "nobody ever chose this phrase"
 CROWD: Final = 100
-"""How many accounts there are, and how many addresses that have none."""
+"""How many accounts of each kind there are, and how many addresses that have none."""
 BUSY: Final = 3
-"""How many of the accounts have as many sessions as an account may have."""
+"""How many accounts have as many sessions as an account may have."""
 SESSIONS: Final = 100
 WARMING: Final = 20
 QUICK_SAMPLES: Final = 100
+REST: Final = 0.006
 PARTS: Final = 5
 """How often it is said how far a question is."""
 
@@ -65,12 +75,20 @@ class Request:
 
 @attrs.frozen(kw_only=True)
 class Scene:
-    """What there is to be asked about."""
+    """What there is to be asked about: addresses by what is behind them, all of one form, and whoever asks."""
 
     known: Sequence[str]
     busy: Sequence[str]
+    unverified: Sequence[str]
+    disabled: Sequence[str]
     unknown: Sequence[str]
+    fresh: Iterator[str]
+    """Addresses without an account, each of them once."""
     token: Token
+    wants_free: str = attrs.field(repr=False)
+    """The token of somebody whose pending address has no account."""
+    wants_taken: str = attrs.field(repr=False)
+    """The token of somebody whose pending address is somebody else's."""
     random: Random
 
 
@@ -80,13 +98,37 @@ class Question:
 
     title: str
     cases: Mapping[str, Callable[[Scene], Request]]
-    times: int = 1
-    """How many times the usual number of samples are taken, of what is quickly answered."""
+    then: Callable[[Scene], Request] | None = None
+    """What is sent right after each of these, and timed in their place."""
+    rest: float = 0
+    """Seconds of silence after each, where work follows the answer: it is none of the next one's."""
+    times: float = 1
+    """How many times the usual number of samples are taken."""
+    clients: int = 1
+    """How many connections share the samples and ask side by side."""
 
 
 def log_in(email: str) -> Request:
     body = {"email": email, "password": WRONG_PASSWORD}
     return Request(method="POST", path="/v1/sessions", status=HTTPStatus.UNAUTHORIZED, body=body)
+
+
+def ask_reset(email: str) -> Request:
+    return Request(method="POST", path="/v1/password-resets", status=HTTPStatus.ACCEPTED, body={"email": email})
+
+
+def mail_again(token: str) -> Request:
+    return Request(method="POST", path="/v1/email-verifications", status=HTTPStatus.ACCEPTED, token=token)
+
+
+def change_address(email: str, token: str) -> Request:
+    body = {"email": email, "current_password": PASSWORD}
+    return Request(method="PATCH", path="/v1/users/me", status=HTTPStatus.OK, body=body, token=token)
+
+
+def register(email: str) -> Request:
+    body = {"name": "Ada", "email": email, "password": PASSWORD}
+    return Request(method="POST", path="/v1/users", status=HTTPStatus.ACCEPTED, body=body)
 
 
 def read(token: Token) -> Request:
@@ -101,6 +143,13 @@ def nearly_right(scene: Scene) -> Token:
     return attrs.evolve(scene.token, secret=scene.token.secret[:-1] + bytes([scene.token.secret[-1] ^ 1]))
 
 
+RESETS: Final[Mapping[str, Callable[[Scene], Request]]] = {
+    "an address without an account": lambda scene: ask_reset(scene.random.choice(scene.unknown)),
+    "an account": lambda scene: ask_reset(scene.random.choice(scene.known)),
+    "an account that is not verified": lambda scene: ask_reset(scene.random.choice(scene.unverified)),
+    "an account that is disabled": lambda scene: ask_reset(scene.random.choice(scene.disabled)),
+}
+
 QUESTIONS: Final[Mapping[str, Question]] = {
     "log-in": Question(
         title="A log-in with a wrong password",
@@ -108,7 +157,44 @@ QUESTIONS: Final[Mapping[str, Question]] = {
             "an address without an account": lambda scene: log_in(scene.random.choice(scene.unknown)),
             "an account without a session": lambda scene: log_in(scene.random.choice(scene.known)),
             f"an account with {SESSIONS} sessions": lambda scene: log_in(scene.random.choice(scene.busy)),
+            "an account that is not verified": lambda scene: log_in(scene.random.choice(scene.unverified)),
+            "an account that is disabled": lambda scene: log_in(scene.random.choice(scene.disabled)),
         },
+    ),
+    "reset": Question(title="A request for a reset", cases=RESETS, rest=REST),
+    "after-reset": Question(
+        title="A read right after a request for a reset",
+        cases=RESETS,
+        then=lambda scene: read(made_up(scene)),
+        rest=REST,
+        times=0.5,
+    ),
+    "registration": Question(
+        title="A private registration",
+        cases={
+            "an address without an account": lambda scene: register(next(scene.fresh)),
+            "an address with an account": lambda scene: register(scene.random.choice(scene.known)),
+        },
+        times=0.25,
+        clients=4,
+    ),
+    "change": Question(
+        title="A change of address, where registration is private",
+        cases={
+            "to one without an account": lambda scene: change_address(scene.random.choice(scene.unknown), scene.token.reveal()),
+            "to one with an account": lambda scene: change_address(scene.random.choice(scene.known), scene.token.reveal()),
+        },
+        rest=REST,
+        times=0.5,
+    ),
+    "re-send": Question(
+        title="Another mail to a pending address, where registration is private",
+        cases={
+            "one without an account": lambda scene: mail_again(scene.wants_free),
+            "one with an account": lambda scene: mail_again(scene.wants_taken),
+        },
+        rest=REST,
+        times=0.5,
     ),
     "token": Question(
         title="A read with a token that opens nothing",
@@ -147,54 +233,111 @@ class Client:
         return taken / 1e6, content
 
 
+@attrs.frozen(kw_only=True)
+class Served:
+    """A service that runs, and the store that it runs on."""
+
+    port: int
+    store: str
+
+
 @contextmanager
-def serving() -> Iterator[Client]:
-    """Run a service as it comes, but for TLS and limits, which would only add to what is measured."""
-    service = pickguard("--log-level", "info", embedded=True)
+def serving() -> Iterator[Served]:
+    """Run a service as it comes, on a store as it brings it along, but for TLS and limits, which would only add to it."""
     every_core = f"0-{(os.cpu_count() or 1) - 1}"
-    with tempfile.TemporaryDirectory(prefix="pickguard-timing-") as name:
+    with tempfile.TemporaryDirectory(prefix="pickguard-timing-") as name, ExitStack() as stack:
         directory, port = Path(name), free_port()
+        try:
+            store = stack.enter_context(Engine(directory / "store")).url
+        except EngineError as error:
+            raise BenchError(str(error)) from None
+        options = ("--log-level", "info", "--store", store, "--registration", "private", "--mail", "console:")
+        service = pickguard(*options, embedded=True)
         command = service.command(Place(port=port, redis_port=0, database=0, directory=directory))
         with running(command, cores=every_core, log=directory / "service.log") as server:
             wait_until_ready(server, port, service.ready)
-            with contextlib.closing(Client(port)) as client:
-                yield client
+            yield Served(port=port, store=store)
 
 
-def set_the_scene(client: Client, random: Random) -> Scene:
-    """Register one half of a crowd of addresses that look alike."""
-    crowd = [f"person-{number:04}@example.com" for number in range(2 * CROWD)]
+@contextmanager
+def connected(served: Served) -> Iterator[Client]:
+    with contextlib.closing(Client(served.port)) as client:
+        yield client
+
+
+async def add_accounts(store: str, *, verified: Iterable[str], unverified: Iterable[str], disabled: Iterable[str]) -> None:
+    """Make accounts as an operator does, by the library: all of one password, and of one hash of it."""
+    async with Argon2Hasher() as hasher, open_services(Settings(store=store)) as services:
+        password_hash = await hasher.hash(PASSWORD, purpose=Purpose.REGISTRATION)
+        for emails, is_verified in ((verified, True), (unverified, False)):
+            for email in emails:
+                await services.imports.add(name="Ada", email=email, password_hash=password_hash, email_verified=is_verified)
+        for email in disabled:
+            user = await services.imports.add(name="Ada", email=email, password_hash=password_hash, email_verified=True)
+            await services.administration.disable(user.id)
+
+
+def set_the_scene(served: Served, client: Client, random: Random) -> Scene:
+    """Make accounts of every kind, of addresses that look alike and are shared out among the kinds by chance."""
+    crowd = [f"person-{number:06}@example.com" for number in range(4 * CROWD + BUSY + 3)]
     random.shuffle(crowd)
-    registered, unknown = crowd[:CROWD], crowd[CROWD:]
-    busy, known = registered[:BUSY], registered[BUSY:]
-    for email in registered:
-        body = {"name": "Ada", "email": email, "password": PASSWORD}
-        client.send(Request(method="POST", path="/v1/users", status=HTTPStatus.CREATED, body=body))
-    answer = b""
-    for email in busy * SESSIONS:
+    known, unverified, disabled, unknown = (crowd[CROWD * kind : CROWD * (kind + 1)] for kind in range(4))
+    busy, askers = crowd[4 * CROWD : -3], crowd[-3:]
+    asyncio.run(add_accounts(served.store, verified=[*known, *busy, *askers], unverified=unverified, disabled=disabled))
+
+    def token_of(email: str) -> str:
         body = {"email": email, "password": PASSWORD}
         _, answer = client.send(Request(method="POST", path="/v1/sessions", status=HTTPStatus.CREATED, body=body))
-    token = Token.parse(json.loads(answer)["access_token"])
-    return Scene(known=known, busy=busy, unknown=unknown, token=token, random=random)
+        return str(json.loads(answer)["access_token"])
+
+    for email in busy * SESSIONS:
+        token_of(email)
+    token, wants_free, wants_taken = (token_of(email) for email in askers)
+    client.send(change_address(unknown[0], wants_free))
+    client.send(change_address(known[0], wants_taken))
+    return Scene(
+        known=known,
+        busy=busy,
+        unverified=unverified,
+        disabled=disabled,
+        unknown=unknown,
+        fresh=(f"person-{number:06}@example.com" for number in itertools.count(len(crowd))),
+        token=Token.parse(token),
+        wants_free=wants_free,
+        wants_taken=wants_taken,
+        random=random,
+    )
 
 
-def ask(client: Client, scene: Scene, question: Question, samples: int) -> dict[str, list[float]]:
-    """Return how long the answers took, in milliseconds, by case: each case once in each round, in random order."""
-    taken: dict[str, list[float]] = {case: [] for case in question.cases}
-    order = list(question.cases)
+def ask(served: Served, scene: Scene, question: Question, samples: int) -> dict[str, list[float]]:
+    """Return how long the answers took, in milliseconds, by case, asked by as many clients as the question has."""
+    rounds = max(1, samples // question.clients)
     gc.collect()
     gc.disable()
     try:
-        for number in range(-WARMING, samples):
-            scene.random.shuffle(order)
-            for case in order:
-                milliseconds, _ = client.send(question.cases[case](scene))
-                if number >= 0:
-                    taken[case].append(milliseconds)
-            if number > 0 and number % max(1, samples // PARTS) == 0:
-                say(f"{question.title}: {number} of {samples} rounds")
+        with ExitStack() as stack, ThreadPoolExecutor(question.clients) as threads:
+            clients = [stack.enter_context(connected(served)) for _ in range(question.clients)]
+            taken = list(threads.map(lambda client: ask_by(client, scene, question, rounds), clients))
     finally:
         gc.enable()
+    return {case: [each for part in taken for each in part[case]] for case in question.cases}
+
+
+def ask_by(client: Client, scene: Scene, question: Question, rounds: int) -> dict[str, list[float]]:
+    """Ask on one connection: each case once in each round, in random order."""
+    taken: dict[str, list[float]] = {case: [] for case in question.cases}
+    order = list(question.cases)
+    for number in range(-WARMING // question.clients, rounds):
+        scene.random.shuffle(order)
+        for case in order:
+            milliseconds, _ = client.send(question.cases[case](scene))
+            if question.then is not None:
+                milliseconds, _ = client.send(question.then(scene))
+            if number >= 0:
+                taken[case].append(milliseconds)
+            time.sleep(question.rest)
+        if number > 0 and number % max(1, rounds // PARTS) == 0:
+            say(f"{question.title}: {number} of {rounds} rounds")
     return taken
 
 
@@ -280,14 +423,15 @@ def measure(names: Sequence[str], samples: int) -> dict[str, Any]:
     """Ask these questions of a service, and return what is kept of it."""
     need("taskset")
     began, random = datetime.now(UTC), Random()
-    with serving() as client:
-        say(f"registering {CROWD} people, {BUSY} of whom log in {SESSIONS} times")
-        scene = set_the_scene(client, random)
+    with serving() as served, connected(served) as client:
+        say(f"making {CROWD} accounts of each kind, and {BUSY} that log in {SESSIONS} times")
+        scene = set_the_scene(served, client, random)
         found = []
         for name in names:
             question = QUESTIONS[name]
-            say(f"{question.title}: {samples * question.times} rounds")
-            found.append(judged(question, ask(client, scene, question, samples * question.times), random))
+            count = max(2, round(samples * question.times))  # deciles take two
+            say(f"{question.title}: {count} rounds")
+            found.append(judged(question, ask(served, scene, question, count), random))
     return {"circumstances": attrs.asdict(Circumstances.now(began, {})), "questions": found}
 
 

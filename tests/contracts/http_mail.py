@@ -23,12 +23,13 @@ from pickguard.domain.model.mail import (
     VerifyAddress,
 )
 from pickguard.domain.services.registration import RegistrationMode
+from pickguard.entrypoints.settings import Settings
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.limits import RateLimiter
 from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import ME, OTHER_EMAIL, USER_MEMBERS, WRONG_PASSWORD
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, RecordedEvents, RecordedMail, RecordedPace
-from tests.support.http import EMAIL, NAME, TIME, Answer, Api, serving
+from tests.support.http import EMAIL, NAME, SETTINGS, TIME, Answer, Api, serving
 
 VERIFICATIONS = "/v1/email-verifications"
 RESETS = "/v1/password-resets"
@@ -105,6 +106,7 @@ class HttpMailContract:
         limiter: RateLimiter,
         *,
         mode: RegistrationMode = RegistrationMode.OPEN,
+        settings: Settings = SETTINGS,
     ) -> AsyncGenerator[Post]:
         clock, events, mail, deferred = FakeClock(), RecordedEvents(), RecordedMail(), LoopDeferred(spread=timedelta(0))
         async with (
@@ -119,6 +121,7 @@ class HttpMailContract:
                 deferred=deferred,
                 pace=RecordedPace(),
                 mode=mode,
+                settings=settings,
             ) as api,
         ):
             yield Post(api=api, mail=mail, deferred=deferred, clock=clock, events=events)
@@ -133,6 +136,7 @@ class HttpMailContract:
         assert logged_in["user"] == user
         assert await post.api.me(logged_in["access_token"]) == user
 
+    @pytest.mark.requirement(18)
     async def test_an_address_is_verified_by_the_token_that_was_mailed_once(self, post: Post) -> None:
         token = await post.api.sign_up()
         mailed = await post.token(VerifyAddress)
@@ -140,6 +144,8 @@ class HttpMailContract:
         assert (await post.api.me(token))["email_verified"] is True
         assert (await post.confirm(mailed)).outcome == (410, "token-spent")
 
+    @pytest.mark.requirement(18, 45)
+    @pytest.mark.would_have_caught("kratos-codes", "keycloak-26106")
     async def test_of_32_confirmations_at_once_one_succeeds(self, post: Post) -> None:
         await post.api.register()
         mailed = await post.token(VerifyAddress)
@@ -183,6 +189,7 @@ class HttpMailContract:
         assert (await post.decline(mailed)).outcome == (410, "token-spent")
         await post.api.log_in()
 
+    @pytest.mark.requirement(18)
     async def test_a_verification_lives_a_day(self, post: Post) -> None:
         await post.api.register()
         mailed = await post.token(VerifyAddress)
@@ -191,6 +198,7 @@ class HttpMailContract:
 
     # Changes of address
 
+    @pytest.mark.requirement(16)
     async def test_a_new_address_waits_for_its_confirmation(self, post: Post) -> None:
         token = await post.api.sign_up()
         await post.confirm(await post.token(VerifyAddress))
@@ -210,6 +218,7 @@ class HttpMailContract:
         assert (await post.api.try_log_in()).outcome == (401, "invalid-credentials")
         await post.api.log_in(OTHER_EMAIL)
 
+    @pytest.mark.requirement(45)
     async def test_whoever_confirms_a_pending_address_first_has_it(self, post: Post) -> None:
         wanted = "wanted@example.com"
         tokens = []
@@ -234,6 +243,7 @@ class HttpMailContract:
         change = {"email": OTHER_EMAIL, "current_password": GOOD_PASSWORD}
         assert (await post.api.call("PATCH", ME, change, token=token)).outcome == (409, "email-taken")
 
+    @pytest.mark.requirement(35)
     async def test_an_address_without_the_password_is_not_even_pending(self, post: Post) -> None:
         token = await post.api.sign_up()
         change = {"email": OTHER_EMAIL, "current_password": WRONG_PASSWORD}
@@ -243,6 +253,8 @@ class HttpMailContract:
 
     # Resets
 
+    @pytest.mark.requirement(16, 34)
+    @pytest.mark.would_have_caught("keycloak-8920")
     async def test_a_reset_ends_every_session_and_verifies_the_address(self, post: Post) -> None:
         tokens = [await post.api.sign_up(), *[await post.api.log_in() for _ in range(2)]]
         mailed = await post.reset_token()
@@ -255,6 +267,8 @@ class HttpMailContract:
         assert (await post.reset(mailed)).outcome == (410, "token-spent")
         assert post.mail.last(PasswordChanged).to.value == EMAIL
 
+    @pytest.mark.requirement(18, 45)
+    @pytest.mark.would_have_caught("kratos-codes", "keycloak-26106")
     async def test_of_32_resets_at_once_one_succeeds(self, post: Post) -> None:
         await post.api.register()
         mailed = await post.reset_token()
@@ -264,6 +278,8 @@ class HttpMailContract:
         assert sorted(answer.status for answer in logged_in) == [201] + [401] * 31
         assert [answer.status for answer in logged_in].index(201) == [answer.status for answer in answers].index(204)
 
+    @pytest.mark.requirement(34)
+    @pytest.mark.would_have_caught("romm-4635")
     async def test_a_reset_against_log_ins_leaves_no_session_of_the_old_password(self, post: Post) -> None:
         await post.api.register()
         mailed = await post.reset_token()
@@ -282,6 +298,7 @@ class HttpMailContract:
         assert (await post.api.call("POST", f"{RESETS}/confirm", {"token": mailed})).faults == [("#/password", "required")]
         assert (await post.reset(mailed)).status == 204
 
+    @pytest.mark.requirement(23)
     async def test_a_reset_lives_ten_minutes(self, post: Post) -> None:
         await post.api.register()
         mailed = await post.reset_token()
@@ -297,6 +314,7 @@ class HttpMailContract:
         assert (await post.api.call("PATCH", ME, change, token=token)).status == 200
         assert (await post.reset(second)).outcome == (410, "token-spent")
 
+    @pytest.mark.requirement(24)
     async def test_a_token_is_for_its_purpose_and_its_account_only(self, post: Post) -> None:
         await post.api.register()
         verify, reset = await post.token(VerifyAddress), await post.reset_token()
@@ -310,10 +328,13 @@ class HttpMailContract:
         token = await post.api.log_in()
         assert (await post.api.me(token))["email_verified"] is False
 
+    @pytest.mark.requirement(43)
     async def test_a_reset_before_it_was_asked_for_is_refused(self, post: Post) -> None:
         await post.api.register()
         assert (await post.reset(UNKNOWN_TOKEN)).outcome == (410, "token-spent")
 
+    @pytest.mark.requirement(17)
+    @pytest.mark.would_have_caught("gotrue-338")
     @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com", "no address", "", "\ud800", "x" * 5_000])
     async def test_a_request_for_a_reset_is_answered_alike_for_any_string(self, post: Post, email: str) -> None:
         await post.api.register()
@@ -325,6 +346,7 @@ class HttpMailContract:
         assert (await post.api.call("POST", RESETS, {})).faults == [("#/email", "required")]
         assert (await post.api.call("POST", RESETS, {"email": None})).faults == [("#/email", "wrong_type")]
 
+    @pytest.mark.would_have_caught("pre-hijacking")
     async def test_whoever_registered_an_address_before_its_owner_gains_nothing(self, post: Post) -> None:
         """Pre-account take-over: the attacker waits with sessions, a pending address and the password."""
         attackers = await post.api.sign_up(password=OTHER_PASSWORD)
@@ -342,6 +364,7 @@ class HttpMailContract:
 
     # Notices
 
+    @pytest.mark.requirement(16)
     async def test_a_log_in_from_a_new_device_is_told(self, post: Post) -> None:
         await post.api.register()
         await post.api.log_in()
@@ -351,6 +374,7 @@ class HttpMailContract:
         (notice,) = post.mail.of(NewDevice)
         assert (notice.to.value, notice.client.user_agent) == (EMAIL, "Another/1.0")
 
+    @pytest.mark.would_have_caught("gitlab-cve-2023-7028")
     async def test_mail_goes_to_the_address_as_it_is_stored(self, post: Post) -> None:
         await post.api.register(email="Ada@Example.com")
         await post.ask_reset("aDA@EXAMPLE.COM")
@@ -359,6 +383,7 @@ class HttpMailContract:
 
     # Private registration
 
+    @pytest.mark.requirement(17)
     async def test_private_registration_is_answered_alike_and_told_by_mail(self, private: Post) -> None:
         first = await private.api.call("POST", "/v1/users", PERSON)
         second = await private.api.call("POST", "/v1/users", {**PERSON, "password": OTHER_PASSWORD})
@@ -385,6 +410,7 @@ class HttpMailContract:
 
     # Limits
 
+    @pytest.mark.requirement(17, 83)
     @pytest.mark.parametrize("email", [EMAIL, "nobody@example.com"])
     async def test_the_eleventh_wrong_password_is_refused_whether_or_not_there_is_an_account(
         self, limited: Post, email: str
@@ -398,11 +424,13 @@ class HttpMailContract:
         limited.clock.advance(timedelta(minutes=15))
         assert (await limited.api.try_log_in(email, WRONG_PASSWORD)).status == 401
 
+    @pytest.mark.would_have_caught("keycloak-cve-2024-4629")
     async def test_parallel_guesses_pass_the_limit_no_more_than_sequential_ones(self, limited: Post) -> None:
         await limited.api.register()
         answers = await asyncio.gather(*(limited.api.try_log_in(password=f"{WRONG_PASSWORD} {n}") for n in range(40)))
         assert Counter(answer.status for answer in answers) == {401: 10, 429: 30}
 
+    @pytest.mark.requirement(13)
     async def test_right_passwords_are_not_counted_and_begin_the_count_anew(self, limited: Post) -> None:
         await limited.api.register()
         for _ in range(2):
@@ -411,6 +439,7 @@ class HttpMailContract:
             logged_in = await asyncio.gather(*(limited.api.try_log_in() for _ in range(20)))
             assert {answer.status for answer in logged_in} == {201}
 
+    @pytest.mark.requirement(11)
     async def test_wrong_passwords_are_one_count_wherever_they_are_given(self, limited: Post) -> None:
         token = await limited.api.sign_up()
         statuses = []
@@ -425,6 +454,7 @@ class HttpMailContract:
         assert statuses == [403, 403, 401] * 3 + [403, 429, 429]
         assert (await limited.api.call("GET", ME, token=token)).status == 200
 
+    @pytest.mark.requirement(46)
     async def test_registrations_are_limited(self, limited: Post) -> None:
         answers = [
             await limited.api.call("POST", "/v1/users", {**PERSON, "email": f"user{number}@example.com"})
@@ -434,6 +464,8 @@ class HttpMailContract:
         limited.clock.advance(timedelta(hours=1))
         await limited.api.register()
 
+    @pytest.mark.requirement(46)
+    @pytest.mark.would_have_caught("supabase-js-1690")
     async def test_mails_are_limited_and_the_answer_stays(self, limited: Post) -> None:
         await limited.api.register()
         answers = [await limited.ask_reset() for _ in range(20)]

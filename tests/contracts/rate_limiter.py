@@ -163,6 +163,7 @@ class RateLimiterContract:
         await limiter.fail(attempt(ELSEWHERE), later)
         assert await limiter.succeed(attempt(), later) == Failures(count=1, last_at=later, last_source=ELSEWHERE)
 
+    @pytest.mark.requirement(12)
     async def test_a_known_source_gets_in_although_others_have_used_up_the_run(self, limiter: RateLimiter) -> None:
         for number in range(6):
             await limiter.fail(attempt(f"198.51.100.{number}"), NOW)
@@ -194,6 +195,7 @@ class RateLimiterContract:
         last = await fail(limiter, 6, attempt())
         assert (await all_refused(limiter, attempt(known=True), last))[0] is Limit.RUN
 
+    @pytest.mark.requirement(13)
     async def test_a_right_password_ends_the_runs_of_all_sources(self, limiters: Limiters) -> None:
         limiter = limiters(only(run=Rate(6, 10 * MINUTE)))
         owner, other = attempt(known=True), attempt(AFAR, known=True)
@@ -302,6 +304,8 @@ class RateLimiterContract:
 
     # Many at once. All wait behind a barrier, on two limiters as two processes would have them.
 
+    @pytest.mark.requirement(11)
+    @pytest.mark.would_have_caught("keycloak-cve-2024-4629")
     @pytest.mark.parametrize("known", [False, True])
     @pytest.mark.parametrize("limit", [Limit.GUESSES, Limit.SOURCE, Limit.RUN])
     async def test_of_64_guesses_at_once_no_more_pass_than_one_after_another(

@@ -372,6 +372,7 @@ async def staged(engine: str, directory: Path) -> AsyncGenerator[tuple[Stage, An
         yield Stage(server, fine, directory), raw
 
 
+@pytest.mark.requirement(44)
 @pytest.mark.parametrize("engine", PROGRAMS)
 @pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
 async def test_a_fault_at_any_command_leaves_all_or_nothing(

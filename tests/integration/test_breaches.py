@@ -86,6 +86,7 @@ async def why_not(service: RangeService) -> str:
     return str(error.value)
 
 
+@pytest.mark.requirement(6)
 async def test_a_stolen_password_is_counted_and_only_five_digits_are_sent(known: Range) -> None:
     async with RangeService(known.url, timeout=PATIENT) as service:
         assert [await service.count(password) for password in (STOLEN, GOOD_PASSWORD)] == [42, 0]

@@ -63,6 +63,7 @@ def test_the_connections_that_have_been_idle_longest_make_room_for_newcomers(
     assert "the longest idle make room for newcomers" in line.getMessage()
 
 
+@pytest.mark.requirement(72)
 @on_each_loop
 def test_a_flood_of_silent_connections_shuts_nobody_out(run: Run) -> None:
     async def scenario() -> None:

@@ -63,6 +63,7 @@ def read_by(origin: str) -> dict[str, str]:
     return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": EXPOSED}
 
 
+@pytest.mark.requirement(49)
 @pytest.mark.parametrize("origin", [APP, DEVELOPMENT])
 async def test_a_configured_origin_may_read_every_answer(api: Api, accounts: Failing, origin: str) -> None:
     asked = {"Origin": origin}
@@ -114,6 +115,7 @@ async def test_a_browser_that_asks_beforehand_is_told_the_methods_of_the_resourc
         }
 
 
+@pytest.mark.requirement(49)
 @pytest.mark.parametrize("origin", FOREIGN)
 async def test_another_origin_is_told_nothing(api: Api, origin: str) -> None:
     token = await api.sign_up()

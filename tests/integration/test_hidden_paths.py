@@ -23,6 +23,7 @@ async def api() -> AsyncGenerator[Api]:
         yield api
 
 
+@pytest.mark.requirement(15, 68)
 @pytest.mark.parametrize(
     "path",
     [
@@ -67,6 +68,7 @@ async def test_nothing_is_there_that_is_not_part_of_the_api(api: Api, path: str)
         assert not [word for word in (b"aiohttp", b"Python", b"Traceback", b"0.1.0") if word.lower() in answer.body.lower()]
 
 
+@pytest.mark.requirement(74)
 async def test_a_member_of_a_body_counts_in_the_body_only(api: Api) -> None:
     # ASVS 15.3.7: the same name in the query is another thing, or nothing.
     body = {"name": NAME, "email": EMAIL, "password": GOOD_PASSWORD}
@@ -84,6 +86,7 @@ async def test_a_member_of_a_body_counts_in_the_body_only(api: Api) -> None:
     assert (await api.call("POST", "/v1/sessions?email=ada%40example.com", {"password": GOOD_PASSWORD})).status == 422
 
 
+@pytest.mark.requirement(69)
 async def test_a_token_is_taken_from_nowhere_but_its_header(api: Api) -> None:
     # ASVS 14.2.1; RFC 6750, section 2.3
     token = await api.sign_up()
@@ -111,6 +114,7 @@ def listening(pid: int) -> set[int]:
     return ports
 
 
+@pytest.mark.requirement(63)
 async def test_without_any_option_the_one_port_speaks_tls_and_its_store_has_none(data_dir: Path) -> None:
     # ASVS 12.2.1, 12.3.1
     async with running(data_dir) as service, service.client() as api:

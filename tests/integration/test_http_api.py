@@ -348,6 +348,7 @@ async def test_a_client_that_goes_away_is_no_fault_of_the_service(
 # Behind proxies
 
 
+@pytest.mark.requirement(54)
 async def test_only_a_trusted_proxy_says_where_a_request_comes_from(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for networks, expected in ((("127.0.0.0/8",), "203.0.113.9"), (("192.0.2.0/24",), "127.0.0.1"), ((), "127.0.0.1")):
@@ -376,6 +377,7 @@ async def test_the_lines_of_a_proxys_header_are_one_list() -> None:
         assert (await api.raw(head + lines + body)).json()["session"]["ip"] == "2001:db8::7"
 
 
+@pytest.mark.requirement(54)
 async def test_a_client_that_names_another_address_in_each_request_stays_the_one_it_is(api: Api) -> None:
     # Were one of them believed, a limit for each address would be none (ASVS 4.1.3, 15.3.4).
     await api.register()

@@ -257,6 +257,7 @@ async def test_a_source_that_is_too_long_to_be_an_address_is_counted_and_not_kep
 GARBAGE: dict[str, bytes] = {"another format": b"\x02" + bytes(50), "half a record": b"\x01\x00\x00", "nothing": b""}
 
 
+@pytest.mark.requirement(79)
 @on_all_engines
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_what_cannot_be_read_keeps_the_gate_shut(limiter: RateLimiter, direct: redis.asyncio.Redis, garbage: str) -> None:
@@ -371,6 +372,7 @@ async def test_where_nothing_can_be_written_no_guess_passes_and_limits_hold(
     assert (await limiter.forgive(ADDRESS)).count == 4
 
 
+@pytest.mark.requirement(79)
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_a_server_that_is_killed_or_frozen_opens_no_gate(tmp_path: Path, program: str) -> None:
     async with Server(tmp_path / "server", program=PROGRAMS[program]) as server:

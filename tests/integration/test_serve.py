@@ -576,6 +576,7 @@ async def test_the_password_of_redis_is_never_shown(tmp_path: Path) -> None:
     assert GOOD_PASSWORD[:7] not in errors
 
 
+@pytest.mark.requirement(75, 76)
 async def test_events_are_lines_of_json_that_name_the_request_and_no_secret(data_dir: Path) -> None:
     canary = "this phrase is logged nowhere"
     request_id = "019b7d1f-2a0e-4000-8000-00000000000a"

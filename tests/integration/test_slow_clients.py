@@ -180,6 +180,7 @@ async def others(service: Serve, over: asyncio.Event) -> list[float]:
     return took
 
 
+@pytest.mark.requirement(72)
 @pytest.mark.parametrize("secure", [True, False], ids=["TLS", "plain"])
 async def test_every_slow_or_silent_client_is_cut_off_in_time_and_others_do_not_notice(data_dir: Path, *, secure: bool) -> None:
     cases = {**WITHOUT_TLS, **OVER_TLS} if secure else OVER_TLS

@@ -95,6 +95,7 @@ def test_a_password_that_is_a_word_of_its_context_in_any_case_is_guessable(passw
 ADAS_CONTEXT = ["Ada Lovelace", "ada.l@mail.example.com", "Ada.L"]
 
 
+@pytest.mark.requirement(7)
 @pytest.mark.parametrize(
     "password",
     [

@@ -81,6 +81,7 @@ def test_every_event_is_tried_here() -> None:
     assert set(ALL) == set(Event.__subclasses__())
 
 
+@pytest.mark.requirement(76)
 @pytest.mark.parametrize("kind", list(ALL))
 def test_an_event_is_one_line_of_json(kind: type[Event], caplog: pytest.LogCaptureFixture) -> None:
     line = line_of(kind(user_id=USER_ID, at=NOW, client=CLIENT, **ALL[kind]), caplog)
@@ -106,6 +107,7 @@ def test_of_a_client_the_address_is_written_and_not_what_it_calls_itself(caplog:
     assert "geheim" not in line
 
 
+@pytest.mark.requirement(77)
 def test_no_source_forges_a_line(caplog: pytest.LogCaptureFixture) -> None:
     source = 'x\r\n{"event": "UserDeleted"}\u2028\x1b[2J'
     line = line_of(LogInRefused(user_id=None, at=NOW, client=Client(ip=source)), caplog)

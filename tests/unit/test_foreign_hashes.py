@@ -134,6 +134,8 @@ OVER_BOUND = {
 }
 
 
+@pytest.mark.requirement(72)
+@pytest.mark.would_have_caught("surrealdb-239")
 @pytest.mark.parametrize("stored", OVER_BOUND.values(), ids=OVER_BOUND)
 def test_parameters_beyond_the_bounds_are_not_obeyed(stored: str) -> None:
     assert HASHES.recognise(stored) is None

@@ -16,6 +16,7 @@ def seen(*lines: str, peer: str | None = PROXY) -> str | None:
     return client_address(peer, lines, TRUSTED)
 
 
+@pytest.mark.requirement(54)
 @pytest.mark.parametrize("peer", ["203.0.113.9", "2001:db8:2::1", "192.0.2.8", "11.0.0.0"])
 def test_who_is_no_trusted_proxy_is_the_client_whatever_it_says(peer: str) -> None:
     assert seen("198.51.100.1", peer=peer) == peer
@@ -102,6 +103,8 @@ claims = st.lists(
 )
 
 
+@pytest.mark.requirement(54)
+@pytest.mark.would_have_caught("forwarded-for")
 @given(sent=claims, saw=spellings, behind=st.lists(st.sampled_from(["10.0.0.7", "2001:db8:1::2", "192.0.2.7:443"]), max_size=4))
 @example(sent=["203.0.113.9"], saw=("198.51.100.1", "198.51.100.1"), behind=[])
 def test_a_client_never_looks_like_another_address_than_the_one_its_proxy_saw(

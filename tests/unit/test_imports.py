@@ -64,6 +64,7 @@ async def test_without_more_an_account_is_new_and_its_address_not_verified(servi
     assert (user.created_at, user.updated_at, user.email_verified) == (clock.now(), clock.now(), False)
 
 
+@pytest.mark.requirement(60)
 async def test_the_first_right_log_in_renews_the_hash_and_nothing_else(services: Services, events: RecordedEvents) -> None:
     user = await imported(services)
     before = await credential(services, user)

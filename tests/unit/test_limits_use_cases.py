@@ -52,6 +52,8 @@ async def test_wrong_passwords_for_one_account_from_one_source_are_limited(wired
     assert await guess(wired, email=email) == "InvalidCredentials"
 
 
+@pytest.mark.requirement(11)
+@pytest.mark.would_have_caught("keycloak-cve-2024-4629")
 async def test_guesses_side_by_side_pass_the_limit_no_more_often(wired: Wired) -> None:
     """As in Keycloak's CVE-2024-4629, where those that were verified at one time were counted too late."""
     await wired.register()
@@ -103,6 +105,7 @@ async def test_right_passwords_are_not_counted(wired: Wired) -> None:
     assert set(await asyncio.gather(*(guess(wired, GOOD_PASSWORD) for _ in range(50)))) == {"in"}
 
 
+@pytest.mark.requirement(13)
 async def test_a_right_password_begins_the_count_anew(wired: Wired) -> None:
     await wired.register()
     for _ in range(3):
@@ -119,6 +122,7 @@ async def test_one_source_is_limited_over_all_accounts_and_an_account_of_its_own
     assert Counter(told) == {"InvalidCredentials": 100, "RateLimited": 10}
 
 
+@pytest.mark.requirement(11)
 async def test_after_a_hundred_failures_in_a_row_the_password_is_refused(wired: Wired) -> None:
     await wired.register()
     told = Counter([await guess(wired, client=from_elsewhere(number)) for number in range(150)])
@@ -126,6 +130,7 @@ async def test_after_a_hundred_failures_in_a_row_the_password_is_refused(wired: 
     assert await guess(wired, GOOD_PASSWORD, client=PHONE) == "RateLimited"
 
 
+@pytest.mark.requirement(12)
 async def test_the_owner_gets_in_from_where_the_account_was_used_before(wired: Wired) -> None:
     await wired.register()
     for number in range(120):
@@ -134,6 +139,7 @@ async def test_the_owner_gets_in_from_where_the_account_was_used_before(wired: W
     assert await guess(wired, GOOD_PASSWORD, client=PHONE) == "in"  # the run is over
 
 
+@pytest.mark.requirement(12)
 async def test_a_reset_by_mail_ends_a_lock(wired: Wired) -> None:
     await wired.register()
     for number in range(120):
@@ -142,6 +148,7 @@ async def test_a_reset_by_mail_ends_a_lock(wired: Wired) -> None:
     assert await guess(wired, OTHER_PASSWORD, client=Client(ip="192.0.2.200")) == "in"
 
 
+@pytest.mark.requirement(12)
 async def test_a_lock_is_not_for_good(wired: Wired) -> None:
     await wired.register()
     for number in range(100):
@@ -150,6 +157,7 @@ async def test_a_lock_is_not_for_good(wired: Wired) -> None:
     assert await guess(wired, GOOD_PASSWORD, client=PHONE) == "in"
 
 
+@pytest.mark.requirement(11)
 async def test_who_guesses_within_a_stolen_session_is_limited_as_well(wired: Wired) -> None:
     await wired.register()
     token = await wired.token()
@@ -279,6 +287,7 @@ class BrokenLimiter:
         self._break(limit.value)
 
 
+@pytest.mark.requirement(79)
 @pytest.mark.parametrize(
     ("step", "password"),
     [("check", GOOD_PASSWORD), ("check", WRONG), ("fail", WRONG), ("succeed", GOOD_PASSWORD)],

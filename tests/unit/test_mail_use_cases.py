@@ -159,6 +159,7 @@ async def test_a_new_password_voids_resets_and_no_verification(wired: Wired) -> 
 # Declining
 
 
+@pytest.mark.would_have_caught("pre-hijacking")
 async def test_whoever_did_not_make_the_account_has_it_removed_and_the_address_freed(wired: Wired) -> None:
     await wired.register(client=ATTACKER)
     attackers = await wired.token(client=ATTACKER)
@@ -299,6 +300,7 @@ async def test_a_token_is_mailed_again_to_the_pending_address(wired: Wired) -> N
     await wired.verification.confirm(second)
 
 
+@pytest.mark.requirement(24)
 async def test_what_was_mailed_to_an_address_that_was_left_proves_nothing(wired: Wired) -> None:
     await wired.register()
     verify, reset = wired.mail.last(VerifyAddress).token, await wired.reset_token()
@@ -323,6 +325,7 @@ async def test_without_mail_a_new_address_takes_effect_at_once() -> None:
 # Resets
 
 
+@pytest.mark.would_have_caught("keycloak-8920")
 async def test_a_reset_sets_the_password_and_ends_everything_that_was_open(wired: Wired) -> None:
     await wired.register(client=ATTACKER)
     attackers = await wired.token(client=ATTACKER)
@@ -342,6 +345,7 @@ async def test_a_reset_sets_the_password_and_ends_everything_that_was_open(wired
     assert wired.mail.last(PasswordChanged).by_reset
 
 
+@pytest.mark.would_have_caught("kratos-codes", "keycloak-26106")
 async def test_of_many_resets_at_once_one_succeeds(wired: Wired) -> None:
     await wired.register()
     token = await wired.reset_token()
@@ -371,6 +375,7 @@ async def test_a_reset_token_lives_ten_minutes(wired: Wired) -> None:
         await wired.recovery.reset(token, password=OTHER_PASSWORD)
 
 
+@pytest.mark.would_have_caught("romm-4635")
 async def test_a_log_in_that_began_before_a_reset_opens_nothing_after_it(wired: Wired) -> None:
     await wired.register()
     token = await wired.reset_token()
@@ -400,6 +405,7 @@ async def test_a_reset_for_nobody_is_answered_alike_and_mails_nothing(wired: Wir
     assert wired.mail.mails == []
 
 
+@pytest.mark.requirement(17)
 async def test_nothing_is_looked_up_before_a_reset_is_answered(wired: Wired) -> None:
     await wired.register()
     await wired.recovery.request(email=ADA)
@@ -462,6 +468,7 @@ async def test_private_registration_tells_only_the_owner_by_mail() -> None:
     await wired.log_in(password=OTHER_PASSWORD)
 
 
+@pytest.mark.requirement(17)
 async def test_private_registration_takes_a_whole_number_of_paces() -> None:
     wired = wire(mode=RegistrationMode.PRIVATE)
     hash_ = wired.hasher.hash
@@ -539,6 +546,7 @@ async def test_a_repeat_after_a_lost_answer_mails_the_token_that_was_lost_with_i
     await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
 
 
+@pytest.mark.requirement(17)
 async def test_where_users_are_concealed_a_taken_address_can_be_asked_for_and_its_owner_is_told() -> None:
     wired = wire(mode=RegistrationMode.PRIVATE)
     for email in (ADA, EVE):
@@ -551,6 +559,33 @@ async def test_where_users_are_concealed_a_taken_address_can_be_asked_for_and_it
     assert wired.mail.last(AddressWanted).to.value == EVE
     await wired.verification.send(token)
     assert not wired.mail.of(ConfirmNewAddress)
+
+
+async def test_asking_for_a_mail_again_does_as_much_for_a_pending_address_that_somebody_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or else the time would tell who waits for an address whether it has an account."""
+    wired = wire(mode=RegistrationMode.PRIVATE)
+    for email in (ADA, EVE):
+        await wired.services.registration.register_privately(name="Ada", email=email, password=GOOD_PASSWORD)
+        await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
+    token = await wired.token()
+    asked: list[str] = []
+    for name in ("get", "find_holder", "save", "confirm"):
+        method = getattr(wired.accounts, name)
+
+        def counted(*args: object, name: str = name, method: Any = method, **more: object) -> Any:
+            asked.append(name)
+            return method(*args, **more)
+
+        monkeypatch.setattr(wired.accounts, name, counted)
+    done = []
+    for email in (EVE, "nobody@example.com"):
+        await change_address(wired, email, token)
+        asked.clear()
+        await wired.verification.send(token)
+        done.append([*asked])
+    assert done == [["get", "find_holder", "save"]] * 2
 
 
 @pytest.mark.parametrize("mode", RegistrationMode)
@@ -601,6 +636,7 @@ async def test_a_device_is_still_known_when_its_session_has_ended(wired: Wired) 
     assert len(wired.mail.of(NewDevice)) == 1
 
 
+@pytest.mark.requirement(12)
 async def test_a_new_password_is_a_new_beginning_of_trust(wired: Wired) -> None:
     await wired.register()
     await wired.log_in(client=ATTACKER)
@@ -722,6 +758,7 @@ async def test_a_registration_over_the_limit_of_mails_is_a_registration(wired: W
 # Disabled accounts
 
 
+@pytest.mark.requirement(17, 33)
 async def test_a_disabled_account_is_like_none_from_outside(wired: Wired) -> None:
     user = await wired.register()
     token, reset, verify = await wired.token(), await wired.reset_token(), wired.mail.last(VerifyAddress).token

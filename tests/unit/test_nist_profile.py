@@ -11,12 +11,14 @@ def load(**given: str) -> Settings:
     return Settings.load(given, {})
 
 
+@pytest.mark.requirement(1)
 def test_a_password_has_fifteen_characters_at_least() -> None:
     assert load(profile="nist").password_min_length == 15
     assert load().password_min_length == 8
     assert load(profile="nist", password_min_length="20").password_min_length == 20
 
 
+@pytest.mark.requirement(1)
 @pytest.mark.parametrize(
     ("name", "text", "flag"),
     [

@@ -37,6 +37,7 @@ def screen(stolen: Stolen, clock: FakeClock, events: RecordedEvents) -> Password
     return services.password_screen
 
 
+@pytest.mark.requirement(6)
 @pytest.mark.parametrize("field", ["password", "new_password"])
 async def test_a_stolen_password_is_refused_and_the_reason_told(screen: PasswordScreen, field: str) -> None:
     with pytest.raises(InvalidFields) as refused:
