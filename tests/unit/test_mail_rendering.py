@@ -4,9 +4,11 @@ import html
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, default
+from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 
@@ -368,9 +370,38 @@ def test_a_template_that_cannot_be_used_is_found_at_once_and_named_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["reset_password.txt", "verify_address.html"])
+def test_a_template_without_the_token_is_of_no_use_to_anybody(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("Subject: Hello\n\nHello\n")
+    with pytest.raises(TemplateError, match=rf"^{name} does not show the token$"):
+        renderer(overrides=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Example and, Identity Services Identity Inc. Example Example Inc. Example Gesellschaft Services Iden",
+        "für Söhne, 日本語 & Identity & Übersee Inc.",
+        'Ada "the" Countess, Inc.',
+        "x" * 100,
+    ],
+)
+def test_any_name_of_a_service_comes_back_from_the_header(name: str) -> None:
+    made = Renderer(
+        service_name=name, public_url=URL, sender=sender_of("", service_name=name, public_url="https://accounts.example.com")
+    )
+    content = made.render(a_mail(ResetPassword)).as_bytes()
+    # By Python's older parser: the newer one puts spaces between encoded words (seen in 3.11.7; RFC 2047, section 6.2).
+    ((shown, address),) = getaddresses([str(message_from_bytes(content)["From"])])
+    assert str(make_header(decode_header(shown.replace("\r\n", "")))) == name
+    assert address == "no-reply@accounts.example.com"
+    head, _, _ = content.partition(b"\r\n\r\n")
+    assert all(len(line) <= 76 for line in head.split(b"\r\n") if b"=?utf-8?" in line)
+
+
 def test_what_is_changed_in_a_file_later_is_not_looked_at(tmp_path: Path) -> None:
     file = tmp_path / "reset_password.txt"
-    file.write_text("Subject: Before\n\nHello\n")
+    file.write_text("Subject: Before\n\n{{ token }}\n")
     made = renderer(overrides=tmp_path)
     file.write_text("{% broken")
     assert made.render(a_mail(ResetPassword))["Subject"] == "Before"
