@@ -319,7 +319,7 @@ def a_reset(to: str = "Ada@Bücher.example") -> ResetPassword:
 @asynccontextmanager
 async def outbox(by: SmtpTransport, pauses: int = 5) -> AsyncGenerator[Outbox]:
     renderer = Renderer(service_name="Pickguard", public_url=URL, sender=SENDER)
-    async with Outbox(renderer.render, by, pauses=[timedelta(0)] * pauses, now=FakeClock().now) as box:
+    async with Outbox(renderer.render, by, spread=timedelta(0), pauses=[timedelta(0)] * pauses, now=FakeClock().now) as box:
         yield box
 
 

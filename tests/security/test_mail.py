@@ -264,7 +264,7 @@ async def test_every_message_has_the_recipient_and_the_links_that_were_meant(
     people = {f"person{number}@example.com": name for number, name in enumerate(HOSTILE_NAMES)}
     named = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}
     async with (
-        Outbox(renderer.render, DirectoryTransport(tmp_path), now=clock.now) as outbox,
+        Outbox(renderer.render, DirectoryTransport(tmp_path), spread=timedelta(0), now=clock.now) as outbox,
         LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
         serving(RedisAccounts(client), clock=clock, mailer=outbox, deferred=deferred) as api,
     ):

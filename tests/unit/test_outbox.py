@@ -81,11 +81,14 @@ def outbox(
     capacity: int = 1000,
     at_once: int = 4,
     grace: timedelta = timedelta(seconds=20),
+    spread: timedelta = timedelta(0),
     clock: FakeClock | None = None,
     render: Callable[[Mail], EmailMessage] = render,
 ) -> Outbox:
     clock = clock or FakeClock()
-    return Outbox(render, transport, grace=grace, capacity=capacity, at_once=at_once, pauses=pauses, now=clock.now)
+    return Outbox(
+        render, transport, grace=grace, spread=spread, capacity=capacity, at_once=at_once, pauses=pauses, now=clock.now
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +129,29 @@ async def test_posting_returns_at_once_and_does_nothing_yet() -> None:
         await box.drain()
         assert rendered == [mail("ada")]
         assert transport.sent == ["ada"]
+
+
+@pytest.mark.requirement(17)
+async def test_a_mail_is_worded_at_a_random_moment_that_no_answer_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def last(least: float, most: float) -> float:
+        drawn.append((least, most))
+        return most
+
+    monkeypatch.setattr("pickguard.adapters.mail.outbox.random.uniform", last)
+    transport = opened()
+    async with outbox(transport, spread=timedelta(hours=1)) as box:
+        box.post(mail("ada"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert transport.begun == []
+    assert transport.sent == ["ada"]  # leaving waits for no random moment
+    assert drawn == [(0, 3600)]
+    async with outbox(transport, spread=timedelta(milliseconds=1)) as box:
+        box.post(mail("eve"))
+        await box.drain()
+        assert transport.sent == ["ada", "eve"]
 
 
 async def test_mails_leave_in_the_order_in_which_they_were_posted() -> None:

@@ -21,6 +21,7 @@ logger = logging.getLogger("pickguard.mail")
 
 CAPACITY: Final = 1000
 AT_ONCE: Final = 4
+SPREAD: Final = timedelta(milliseconds=250)
 PAUSES: Final = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
 """How long to wait before each further try. Afterwards a mail is given up: its news have grown old."""
 _JITTER: Final = 0.25
@@ -43,7 +44,9 @@ class _Letter:
 class Outbox:
     """A `Mailer` with a queue in memory. Use it as a context manager: leaving it sends what can be sent within `grace`.
 
-    A few mails are sent at once. One that fails waits aside for its next try and holds up no other. What waits is lost with the
+    A few mails are sent at once, each of them begun at a random moment within `spread`: to word one takes a millisecond or two,
+    which neither the answer of whoever caused it nor the next one may show. One that fails waits aside for its next try and
+    holds up no other. What waits is lost with the
     process, on purpose: mails hold tokens, and tokens are stored nowhere.
     """
 
@@ -53,6 +56,7 @@ class Outbox:
         transport: MessageTransport,
         *,
         grace: timedelta = timedelta(seconds=3),
+        spread: timedelta = SPREAD,
         capacity: int = CAPACITY,
         at_once: int = AT_ONCE,
         pauses: Sequence[timedelta] = PAUSES,
@@ -61,6 +65,7 @@ class Outbox:
         self._render = render
         self._transport = transport
         self._grace = grace
+        self._spread = spread.total_seconds()
         self._capacity = capacity
         self._at_once = at_once
         self._pauses = tuple(pauses)
@@ -79,8 +84,11 @@ class Outbox:
             return
         letter = _Letter(mail=mail)
         self._letters.add(letter)
-        self._ready.append(letter)
-        self._begin()
+        if self._spread:
+            self._set_aside(letter, random.uniform(0, self._spread))  # noqa: S311 (noise, and no secret)
+        else:
+            self._ready.append(letter)
+            self._begin()
 
     async def drain(self) -> None:
         """Return when nothing is waiting or on its way."""
@@ -129,7 +137,8 @@ class Outbox:
         if await self._settle(letter):
             self._letters.discard(letter)
         else:
-            self._start(self._wait_aside(letter), self._aside)
+            pause = self._pauses[letter.tries - 1].total_seconds()
+            self._set_aside(letter, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 (no secret)
 
     async def _settle(self, letter: _Letter) -> bool:
         """Try once, and tell whether nothing is left to be done about the letter: it was sent, or is given up."""
@@ -156,10 +165,12 @@ class Outbox:
             logger.error("failed to send a mail (%s): %s", _kind(mail), _place(error))  # noqa: TRY400 (an error may quote a token)
         return True
 
-    async def _wait_aside(self, letter: _Letter) -> None:
-        pause = self._pauses[letter.tries - 1].total_seconds() * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (no secret)
+    def _set_aside(self, letter: _Letter, seconds: float) -> None:
+        self._start(self._wait_aside(letter, seconds), self._aside)
+
+    async def _wait_aside(self, letter: _Letter, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(seconds):
                 await self._closing.wait()
         self._ready.append(letter)
 
