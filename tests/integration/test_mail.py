@@ -143,13 +143,15 @@ async def test_a_certificate_of_somebody_else_gets_neither_the_password_nor_the_
     assert (mailbox.commands, mailbox.passwords, mailbox.deliveries) == ([], [], [])
 
 
-@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-async def test_without_an_authority_that_vouches_a_user_is_not_named(certificates: Certificates, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "user"), [("smtp", "ada"), ("smtps", "ada"), ("smtps", "")])
+async def test_without_an_authority_that_vouches_neither_a_user_nor_a_mail_is_sent(
+    certificates: Certificates, scheme: str, user: str
+) -> None:
     _, context = certificates("one")
     mailbox = Mailbox()
     by = {"tls_context": context} if scheme == "smtp" else {"implicit_tls": context, "auth_require_tls": False}
     async with mail_server(mailbox, **by) as port:
-        error = await refusal(transport(port, scheme=scheme, user="ada"))
+        error = await refusal(transport(port, scheme=scheme, user=user))
     assert "its certificate is not trusted" in str(error)
     assert (mailbox.commands, mailbox.passwords) == ([], [])
 

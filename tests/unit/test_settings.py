@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -519,7 +520,25 @@ def test_a_mail_url_with_a_password_is_refused_and_not_quoted() -> None:
     ],
 )
 def test_links_begin_with_the_public_url_or_the_address_that_is_listened_at(given_: dict[str, str | None], base: str) -> None:
-    assert load(given_).base_url(9000) == base
+    settings = load(given_)
+    assert (settings.public_url or settings.listening_url(9000)) == base
+
+
+@pytest.mark.parametrize(
+    ("change", "to"), [(Settings.with_public_url, "https://a.example"), (Settings.with_store, "unix:///s")]
+)
+def test_settings_for_another_place_do_not_read_a_pipe_again(
+    tmp_path: Path, change: Callable[[Settings, str], Settings], to: str
+) -> None:
+    pipe = tmp_path / "password"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text("geheim"), daemon=True)
+    writer.start()
+    settings = load({"mail": "smtp://user@localhost", "mail_password_file": str(pipe)})
+    writer.join()
+    changed = change(settings, to)
+    assert changed.mail_secret() == settings.mail_secret() == "geheim"
+    assert changed != settings
 
 
 # What must stay secret

@@ -296,7 +296,7 @@ def find_store(settings: Settings) -> Generator[Settings]:
             url = stack.enter_context(visit_engine(settings.data_dir, program=settings.engine))
         except EngineError as error:
             raise StoreUnavailable(str(error)) from error
-        yield attrs.evolve(settings, store=url, engine=None)
+        yield settings.with_store(url)
 
 
 @asynccontextmanager
@@ -370,7 +370,7 @@ async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
         from pickguard.adapters.mail.outbox import Outbox  # noqa: PLC0415
         from pickguard.adapters.mail.rendering import Renderer, TemplateError, sender_of  # noqa: PLC0415
 
-    public_url = settings.base_url(settings.port)
+    public_url = settings.public_url or settings.listening_url(settings.port)
     try:
         renderer = Renderer(
             service_name=settings.service_name,

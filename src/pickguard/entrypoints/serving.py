@@ -76,16 +76,16 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 stack.enter_context(engine)
             except EngineError as error:
                 raise ServingError(str(error)) from error
-        base = settings.base_url(taken.getsockname()[1])
-        running = attrs.evolve(settings, store=engine.url, engine=None) if engine else settings
+        base = settings.listening_url(taken.getsockname()[1])
+        running = settings.with_store(engine.url) if engine else settings
         location = settings.mail_location
         if location is not None and not settings.public_url:
-            running = attrs.evolve(running, public_url=base)
+            running = running.with_public_url(base)
             if location.is_smtp:
                 logger.warning("links in mails begin with %s: give --public-url if people reach it elsewhere", base)
-        announcement = _announcement(
-            settings, attrs.evolve(settings, public_url="").base_url(taken.getsockname()[1]), tls.development
-        )
+                if not settings.mail_from:
+                    logger.warning("mail is from an address at this machine, which others may refuse: give --mail-from")
+        announcement = _announcement(settings, base, tls.development)
         stack.callback(signal.signal, signal.SIGHUP, signal.SIG_IGN)  # the loop gave its handler back
         if settings.workers == 1:
             _runner()(_work(running, taken, tls, lambda: announce(announcement), engine=engine))

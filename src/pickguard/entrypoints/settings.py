@@ -4,6 +4,7 @@ Each setting is declared in one place, the class `Settings`: its name, how its t
 The command line, the table in the documentation and the messages for a person are made from that.
 """
 
+import copy
 import os
 import re
 import shutil
@@ -621,12 +622,24 @@ class Settings:
         """Return the password for the mail server, wherever it was given."""
         return self._mail_secret
 
-    def base_url(self, port: int) -> str:
-        """Return where the service is reached: the public URL, or the address that it listens at."""
-        if self.public_url:
-            return self.public_url
+    def listening_url(self, port: int) -> str:
+        """Return the URL of the address that the service listens at."""
         host = "127.0.0.1" if self.host in {"", "0.0.0.0", "::"} else self.host  # noqa: S104 (shown, not bound)
         return f"{'http' if self.no_tls else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def with_store(self, url: str) -> Self:
+        """Return the same settings for another store, which needs no engine. No file is read again: it may be a pipe."""
+        return self._with(store=url, engine=None, _location=Location.parse(url))
+
+    def with_public_url(self, url: str) -> Self:
+        """Return the same settings with a public URL. No file is read again: it may be a pipe."""
+        return self._with(public_url=url)
+
+    def _with(self, **values: Any) -> Self:
+        changed = copy.copy(self)
+        for name, value in values.items():
+            object.__setattr__(changed, name, value)
+        return changed
 
     def _check_nist(self) -> None:
         """Raise where the settings fall short of NIST SP 800-63B-4: sections 3.1.1.2, 2.1.3 and 3.2.2."""

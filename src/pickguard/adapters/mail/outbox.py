@@ -31,9 +31,13 @@ _CANCEL_SECONDS: Final = 0.1
 
 @attrs.define(kw_only=True, eq=False)
 class _Letter:
-    """A mail on its way, and how often it was tried."""
+    """A mail on its way, the message that it has become, and how often that was tried.
+
+    It stays one message, with one Message-ID: where the server took it and its answer was lost, it can be seen to be the same.
+    """
 
     mail: Mail
+    message: EmailMessage | None = None
     tries: int = 0
 
 
@@ -144,7 +148,7 @@ class Outbox:
             return True
         letter.tries += 1
         try:
-            message = self._render(mail)
+            message = letter.message = letter.message or self._render(mail)
             sender = message["From"].addresses[0].addr_spec
             recipient = message["To"].addresses[0].addr_spec
             await self._transport.send(message, sender=sender, recipient=recipient)

@@ -8,7 +8,6 @@ import ssl
 import sys
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from email.policy import SMTP
 from pathlib import Path
 from typing import Final, Protocol, TextIO, cast
 
@@ -82,7 +81,7 @@ class SmtpTransport:
         )
         try:
             await self._begin(client)
-            await _hand_over(client, message.as_bytes(policy=SMTP), sender, recipient)
+            await _hand_over(client, message.as_bytes(), sender, recipient)
         except aiosmtplib.SMTPTimeoutError:
             raise DeliveryError("the server did not answer in time") from None
         except (aiosmtplib.SMTPException, OSError) as error:

@@ -29,8 +29,12 @@ class TokenMail(Mail):
 class VerifyAddress(TokenMail):
     """Somebody made an account with this address: confirm that, or decline it, which deletes the account.
 
-    Says plainly what is confirmed; the account may be somebody else's attempt to get hold of the address beforehand.
+    Says plainly what is confirmed, and when and from where the account was made: it may be somebody else's attempt to get hold
+    of the address beforehand, and its owner may have made one of their own at another time.
     """
+
+    at: datetime
+    client: Client
 
 
 @attrs.frozen(kw_only=True)

@@ -24,7 +24,7 @@ from pickguard.domain.model.events import UserDeleted
 from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refused, Registered, key_digest, what_was_asked
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, UserId, uuid7
 from pickguard.domain.model.limits import Limit
-from pickguard.domain.model.mail import AlreadyRegistered, VerifyAddress
+from pickguard.domain.model.mail import AlreadyRegistered
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.changes import ATTEMPTS, AccountChanges
@@ -33,6 +33,7 @@ from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.recovery import mail_reset_token
 from pickguard.domain.services.screening import PasswordScreen
+from pickguard.domain.services.verification import verification_mail
 from pickguard.ports.accounts import AccountRepository, Snapshot
 from pickguard.ports.clock import Clock
 from pickguard.ports.deferred import Deferred, Pace
@@ -193,8 +194,7 @@ class Registration:
             return
         if admitted:
             expires_at = user.created_at + self._letters.rules.verification
-            mail = VerifyAddress(to=user.email, name=user.name.value, token=made.token.reveal(), expires_at=expires_at)
-            self._letters.post(mail)
+            self._letters.post(verification_mail(made.account, made.token, expires_at))
 
     async def _welcome_again(self, found: Snapshot, client: Client) -> None:
         """Mail another token where an earlier try made the account, and most likely did not come to mailing the first."""

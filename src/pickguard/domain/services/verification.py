@@ -1,12 +1,15 @@
 """Showing that an address is its user's."""
 
+from datetime import datetime
+
 import attrs
 
 from pickguard.domain.model.accounts import Account, Transition
+from pickguard.domain.model.activity import ActivityKind
 from pickguard.domain.model.challenges import ChallengeKind, MailedToken
 from pickguard.domain.model.errors import InvalidToken, TokenSpent
 from pickguard.domain.model.events import Event, UserDeleted
-from pickguard.domain.model.mail import ConfirmNewAddress, TokenMail, VerifyAddress
+from pickguard.domain.model.mail import ConfirmNewAddress, VerifyAddress
 from pickguard.domain.model.sessions import Client, SessionRules, Token
 from pickguard.domain.model.users import User
 from pickguard.domain.services.changes import AccountChanges
@@ -54,9 +57,12 @@ class Verification:
         account = await self._changes.apply(user.id, decide, client=client, first=snapshot)
         # Whether it is another's must not be told by the time, so all but the mail is done in either case.
         if not is_anothers and (account.user.pending_email or account.user.email) == to:
-            wording: type[TokenMail] = ConfirmNewAddress if account.user.pending_email else VerifyAddress
             expires_at = now + self._letters.rules.verification
-            self._letters.post(wording(to=to, name=account.user.name.value, token=mailed.reveal(), expires_at=expires_at))
+            if account.user.pending_email is None:
+                self._letters.post(verification_mail(account, mailed, expires_at))
+                return
+            name = account.user.name.value
+            self._letters.post(ConfirmNewAddress(to=to, name=name, token=mailed.reveal(), expires_at=expires_at))
 
     async def _is_anothers(self, user: User) -> bool:
         """Tell whether a pending address has an account of its own: its owner was told when it was asked for."""
@@ -94,3 +100,17 @@ class Verification:
             await self._changes.remove(parsed.user_id, decide, client=client)
         except InvalidToken:
             raise TokenSpent from None
+
+
+def verification_mail(account: Account, token: MailedToken, expires_at: datetime) -> VerifyAddress:
+    """Return the mail that verifies an account's address, and tells who may have made the account."""
+    user = account.user
+    made = next((each.client for each in account.activity if each.kind is ActivityKind.REGISTERED), Client())
+    return VerifyAddress(
+        to=user.email,
+        name=user.name.value,
+        token=token.reveal(),
+        expires_at=expires_at,
+        at=user.created_at,
+        client=made,
+    )
