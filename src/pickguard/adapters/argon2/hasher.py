@@ -141,12 +141,9 @@ class Argon2Hasher:
     def _verify(self, password_hash: str | None, password: str) -> bool:
         # Lone surrogates, which no stored password has, are encoded rather than refused: refusing would be quicker.
         secret = password.encode("utf-8", "surrogatepass")
-        if password_hash is None:
-            self._matches(self._decoy, secret)
-            return False
-        check = self._check_of(password_hash)
+        check = self._check_of(self._decoy if password_hash is None else password_hash)
         try:
-            return check is not None and check(secret)
+            return check is not None and check(secret) and password_hash is not None
         except MemoryError as error:
             raise refusal(0) from error
 

@@ -1,8 +1,8 @@
 """The repository of accounts on Redis or Valkey: one hash for each account, one small script for each write."""
 
 import random
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from pickguard.adapters.redis import scripts
@@ -21,14 +21,15 @@ from pickguard.adapters.redis.encoding import (
     decode_snapshot,
     decode_user,
     encode_account,
+    encode_claim,
     has_operation,
     session_field,
 )
-from pickguard.domain.model.accounts import Account
+from pickguard.domain.model.accounts import Account, register
 from pickguard.domain.model.errors import Conflict, NotReplicated, OutcomeUnknown, StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
-from pickguard.domain.model.users import EmailAddress, User
+from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.ports.accounts import REMEMBERED_OPERATIONS, Holder, Snapshot
 
 DEFAULT_PREFIX = "pg"
@@ -36,6 +37,17 @@ PROBES = 4
 """How many keys a store's readiness is tried with, where it has several masters."""
 
 _NOBODY = UserId(UUID(int=0))
+_CLAIM_OF_NOBODY: Final = encode_claim(_NOBODY, bytes(8), 0)
+_OF_NOBODY: Final = encode_account(
+    register(
+        user_id=_NOBODY,
+        name=PersonName.parse("Nobody"),
+        email=EmailAddress.parse("nobody@example.com"),
+        password_hash=f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}",
+        now=datetime(1970, 1, 1, tzinfo=UTC),
+    ).account
+)
+"""What is read in the place of an account that is not there."""
 
 
 class RedisAccounts:
@@ -62,19 +74,20 @@ class RedisAccounts:
         return snapshot if snapshot is not None and snapshot.account.user.email.key == email.key else None
 
     async def find_holder(self, email: EmailAddress) -> Holder | None:
-        """See `AccountRepository.find_holder`. An address that nobody has is looked up at nobody's account, to take as long."""
-        claim = await self._claims.read(email.key)
-        user_id = _NOBODY if claim is None else claim.user_id
+        """See `AccountRepository.find_holder`. For an address that nobody has, nobody's account is read, to take as long."""
+        claim = await self._claims.read(email.key) or Claim.parse(_CLAIM_OF_NOBODY)
+        user_id = claim.user_id
         fields = await self._commands.ask("HMGET", account_key(self._prefix, user_id), USER, CREDENTIAL, ACTIVITY)
         user, credential, activity = fields
-        if user is None or credential is None:
-            return None
+        is_there = user is not None and credential is not None
+        if not is_there:
+            user, credential = _OF_NOBODY[USER], _OF_NOBODY[CREDENTIAL]
         holder = Holder(
             user=decode_user(user, user_id),
             credential=decode_credential(credential),
             activity=() if activity is None else decode_activity(activity),
         )
-        return holder if holder.user.email.key == email.key else None
+        return holder if is_there and holder.user.email.key == email.key else None
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """See `AccountRepository.read_session`. One HMGET."""
