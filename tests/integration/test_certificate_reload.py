@@ -1,9 +1,13 @@
 """Another certificate, without an end to any connection: SIGHUP."""
 
 import asyncio
+import fcntl
 import os
+import pty
 import signal
 import ssl
+import sys
+import termios
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,7 +21,16 @@ from cryptography.x509.oid import NameOID
 
 from pickguard.adapters.engine import Engine
 from pickguard.entrypoints.tls import development_certificate
-from tests.support.serving import Serve, children, command_of, serving, until_gone
+from tests.support.serving import (
+    START_SECONDS,
+    STOP_SECONDS,
+    Serve,
+    children,
+    clean_environment,
+    command_of,
+    serving,
+    until_gone,
+)
 
 PATIENCE = 20.0
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -211,3 +224,37 @@ async def test_without_tls_there_is_nothing_to_load_and_the_service_goes_on(
         await until_said(service, "INFO", "--no-tls")
         assert (await api.call("GET", "/livez"))[0] == 200
         assert await service.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_service_ends_with_the_terminal_that_it_was_started_at(data_dir: Path, workers: str) -> None:
+    near, far = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(far, termios.TIOCSCTTY, 0)
+
+    command = [sys.executable, "-m", "pickguard", "serve", "--port", "0", "--data-dir", str(data_dir), "--workers", workers]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=far,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=clean_environment(),
+        cwd=data_dir.parent,
+        preexec_fn=take_terminal,
+    )
+    os.close(far)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            while b"Stop with Ctrl-C" not in (line := await process.stdout.readline()):
+                assert line
+        os.kill(process.pid, signal.SIGHUP)  # the terminal is there: this is for the certificate
+        os.close(near)
+        async with asyncio.timeout(STOP_SECONDS):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -228,6 +228,30 @@ def _bind_failure(settings: Settings, error: OSError) -> str:
     return f"{where} cannot be opened: {error.strerror}"
 
 
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+@attrs.frozen
+class _Terminal:
+    """The terminal that the service was started at, if any.
+
+    A terminal that is closed sends SIGHUP to what runs there, as an operator does for a new certificate. Whoever closes it
+    expects the service to end with it.
+    """
+
+    was_there: bool = attrs.field(factory=_has_terminal)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was there and has been closed."""
+        return self.was_there and not _has_terminal()
+
+
 @attrs.define(kw_only=True)
 class _Tls:
     """The certificate that is served with, and how another comes in its place."""
@@ -239,6 +263,7 @@ class _Tls:
     """The development certificate, if that is what is served with."""
     is_due: bool = False
     """Whether it was to be loaded again while nobody could do so."""
+    terminal: _Terminal = attrs.field(factory=_Terminal)
 
     def note(self, *_: object) -> None:
         """Remember that it is to be loaded again; this is the handler of a signal."""
@@ -329,7 +354,9 @@ async def _work(
         )
 
         def renew() -> None:
-            if tls.renew() and tls.context is not None:
+            if tls.terminal.is_gone:
+                stop.set()
+            elif tls.renew() and tls.context is not None:
                 acceptor.renew(tls.context)
 
         loop.add_signal_handler(signal.SIGHUP, renew)
@@ -446,8 +473,13 @@ class _Supervisor:
         self._stopping = True
 
     def _renew_certificate(self) -> None:
-        """Load it here, for workers that are still to come, and have those that there are do the same, if it can be used."""
-        if self._tls.renew():
+        """Load it here, for workers that are still to come, and have those that there are do the same, if it can be used.
+
+        Where SIGHUP came from a terminal that was closed, stop.
+        """
+        if self._tls.terminal.is_gone:
+            self._stopping = True
+        elif self._tls.renew():
             for pid in self._workers:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGHUP)
