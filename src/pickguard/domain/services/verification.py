@@ -9,7 +9,7 @@ from pickguard.domain.model.activity import ActivityKind
 from pickguard.domain.model.challenges import ChallengeKind, MailedToken
 from pickguard.domain.model.errors import InvalidToken, TokenSpent
 from pickguard.domain.model.events import Event, UserDeleted
-from pickguard.domain.model.mail import ConfirmNewAddress, VerifyAddress
+from pickguard.domain.model.mail import AddressWanted, ConfirmNewAddress, VerifyAddress
 from pickguard.domain.model.sessions import Client, SessionRules, Token
 from pickguard.domain.model.users import User
 from pickguard.domain.services.changes import AccountChanges
@@ -31,8 +31,9 @@ class Verification:
     async def send(self, token: str, *, client: Client | None = None) -> None:
         """Mail another token: to the pending address if there is one, else to the present one unless it is verified.
 
-        The new token voids the one before. Over the limit of mails nothing is sent, and the one before stays good. Raises
-        `InvalidToken`, and `Unavailable` in its kinds.
+        The new token voids the one before. Where a pending address has an account by now, its owner is told in place of that,
+        after the same work, so that the time does not tell whoever waits for the address. Over the limit of mails nothing is
+        sent, and the one before stays good. Raises `InvalidToken`, and `Unavailable` in its kinds.
         """
         parsed = Token.parse(token)
         snapshot = await self._accounts.get(parsed.user_id)
@@ -43,7 +44,7 @@ class Verification:
         to = user.pending_email or user.email
         if (user.email_verified and user.pending_email is None) or not await self._letters.admit(to.key, client=client):
             return
-        is_anothers = await self._is_anothers(user)
+        owner = await self._other_owner(user)
         mailed = self._letters.new_token(user.id)
         now = self._clock.now()
 
@@ -55,19 +56,22 @@ class Verification:
             return Transition(account=account.challenge(kind, mailed, now, self._letters.rules))
 
         account = await self._changes.apply(user.id, decide, client=client, first=snapshot)
-        # Whether it is another's must not be told by the time, so all but the mail is done in either case.
-        if not is_anothers and (account.user.pending_email or account.user.email) == to:
-            expires_at = now + self._letters.rules.verification
-            if account.user.pending_email is None:
-                self._letters.post(verification_mail(account, mailed, expires_at))
-                return
+        if (account.user.pending_email or account.user.email) != to:
+            return
+        expires_at = now + self._letters.rules.verification
+        if owner is not None:
+            client = client or Client()
+            self._letters.post(AddressWanted(to=owner.email, name=owner.name.value, at=now, client=client))
+        elif account.user.pending_email is None:
+            self._letters.post(verification_mail(account, mailed, expires_at))
+        else:
             name = account.user.name.value
             self._letters.post(ConfirmNewAddress(to=to, name=name, token=mailed.reveal(), expires_at=expires_at))
 
-    async def _is_anothers(self, user: User) -> bool:
-        """Tell whether a pending address has an account of its own: its owner was told when it was asked for."""
+    async def _other_owner(self, user: User) -> User | None:
+        """Return who else has the pending address, if there is one and somebody has it."""
         owner = None if user.pending_email is None else await self._accounts.find_holder(user.pending_email)
-        return owner is not None and owner.user.id != user.id
+        return owner.user if owner is not None and owner.user.id != user.id else None
 
     async def confirm(self, token: str, *, client: Client | None = None) -> None:
         """Take a mailed token as proof of the address: it is verified, and takes effect if it was pending.
