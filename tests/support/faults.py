@@ -89,22 +89,25 @@ class Proxy:
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncGenerator[None]:
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            await self._serve(reader, writer)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks[asyncio.create_task(self._serve(reader, writer))] = writer
 
         server = await asyncio.start_unix_server(accept, path)
         try:
             yield
         finally:
+            for _ in range(5):  # what was accepted just now gets to `accept`; a closed server would drop it
+                await asyncio.sleep(0)
             server.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in tasks.values():  # a task that had not begun, or was still connecting, has not closed its own
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
