@@ -300,7 +300,9 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
             Fault(field=None, code="idempotency_key_reused", detail="This is not what the key's first request asked for."),
         ),
     ),
-    errors.RateLimited: _later("too-many-requests", "This was tried too often. Nothing was done."),
+    errors.RateLimited: _later(
+        "too-many-requests", "This was tried too often. Nothing was done. Wait for the time in Retry-After."
+    ),
     errors.HashingOverloaded: _later("overloaded", "Too many passwords are waiting to be checked. Nothing was done."),
     errors.StoreUnavailable: _later(
         "store-unavailable", "The store cannot be reached or does not take changes. Nothing was done."
