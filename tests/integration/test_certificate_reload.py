@@ -10,17 +10,13 @@ import sys
 import termios
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 
 from pickguard.adapters.engine import Engine
 from pickguard.entrypoints.tls import development_certificate
+from tests.support.certificates import write_pair
 from tests.support.serving import (
     START_SECONDS,
     STOP_SECONDS,
@@ -45,24 +41,7 @@ def pair(tmp_path: Path) -> Pair:
 
 def replace(pair: Pair, *, with_rsa: bool = False) -> bytes:
     """Put another certificate and its key in place of these, and return the certificate as clients are shown it."""
-    private = rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "another")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=30))
-        .sign(private, hashes.SHA256())
-    )
-    pair[1].write_bytes(
-        private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    pair[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return made.public_bytes(serialization.Encoding.DER)
+    return write_pair(*pair, name="another", with_rsa=with_rsa)
 
 
 class Client:

@@ -6,16 +6,12 @@ sslyze pins a cryptography of its own, so `make test` installs it apart.
 import asyncio
 import os
 import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
+from tests.support.certificates import write_pair
 from tests.support.serving import Serve, ended, serving
 
 SSLYZE: Final = Path(__file__).parents[2] / ".sslyze/venv/bin/sslyze"
@@ -51,24 +47,8 @@ async def test_the_service_meets_mozillas_guidelines_but_for_its_certificates_au
 
 
 async def test_it_does_so_with_an_rsa_key_as_well(data_dir: Path, tmp_path: Path) -> None:
-    private = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=90))
-        .sign(private, hashes.SHA256())
-    )
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    write_pair(certificate, key, name="127.0.0.1", with_rsa=True)
     args = ("--store", "memory:", "--tls-cert", str(certificate), "--tls-key", str(key))
     async with serving(data_dir, *args) as service:
         assert await complaints(service) == [UNTRUSTED]

@@ -46,8 +46,7 @@ class Outbox:
 
     A few mails are sent at once, each of them begun at a random moment within `spread`: to word one takes a millisecond or two,
     which neither the answer of whoever caused it nor the next one may show. One that fails waits aside for its next try and
-    holds up no other. What waits is lost with the
-    process, on purpose: mails hold tokens, and tokens are stored nowhere.
+    holds up no other. What waits is lost with the process, on purpose: mails hold tokens, and tokens are stored nowhere.
     """
 
     def __init__(
