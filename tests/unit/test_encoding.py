@@ -32,6 +32,7 @@ from pickguard.adapters.redis.encoding import (
     encode_account,
     encode_activity,
     encode_challenges,
+    encode_changes,
     encode_claim,
     encode_credential,
     encode_receipt,
@@ -189,23 +190,41 @@ def test_a_claim_is_read_as_it_was_written(claim: tuple[UserId, bytes], made_at:
     assert record.startswith(claim_mark(user_id, nonce))
 
 
-@given(
-    account=st.builds(
-        Account,
-        user=users,
-        credential=credentials,
-        sessions=st.lists(sessions, max_size=4, unique_by=lambda each: each.digest).map(tuple),
-        challenges=challenges,
-        activity=activities,
-        made_by=st.none() | st.binary(min_size=KEY_DIGEST_BYTES, max_size=KEY_DIGEST_BYTES).map(KeyDigest),
-    ),
-    version=st.integers(1, 2**53),
+accounts = st.builds(
+    Account,
+    user=users,
+    credential=credentials,
+    sessions=st.lists(sessions, max_size=4, unique_by=lambda each: each.digest).map(tuple),
+    challenges=challenges,
+    activity=activities,
+    made_by=st.none() | st.binary(min_size=KEY_DIGEST_BYTES, max_size=KEY_DIGEST_BYTES).map(KeyDigest),
 )
+
+
+@given(account=accounts, version=st.integers(1, 2**53))
 @examples(50)
 def test_an_account_is_read_as_it_was_written(account: Account, version: int) -> None:
     fields = {VERSION: str(version).encode(), **encode_account(account)}
     assert decode_snapshot(fields, account.user.id) == Snapshot(account=account, version=version)
     assert (MADE_BY in fields) == (account.made_by is not None)
+
+
+PARTS = ("user", "credential", "sessions", "challenges", "activity", "made_by")
+
+
+@given(before=accounts, other=accounts, changed=st.sets(st.sampled_from(PARTS)), ended=st.integers(0, 4))
+@examples(50)
+def test_what_has_changed_is_written_and_nothing_else(before: Account, other: Account, changed: set[str], ended: int) -> None:
+    after = attrs.evolve(before, **{name: getattr(other, name) for name in changed - {"sessions"}})
+    if "sessions" in changed:  # some of them end, and others begin
+        left = {each.digest: each for each in (*other.sessions, *before.sessions[ended:])}
+        after = attrs.evolve(after, sessions=tuple(left.values()))
+    stored = encode_account(before)
+    written, removed = encode_changes(before, after)
+    assert {**{name: record for name, record in stored.items() if name not in removed}, **written} == encode_account(after)
+    assert all(stored.get(name) != record for name, record in written.items())
+    assert stored.keys() >= set(removed)
+    assert encode_changes(None, after) == (encode_account(after), [])
 
 
 def argon2id(salt: bytes, digest: bytes) -> str:

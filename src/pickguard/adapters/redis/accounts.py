@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from pickguard.adapters.redis.encoding import (
     decode_snapshot,
     decode_user,
     encode_account,
+    encode_changes,
     encode_claim,
     has_operation,
     session_field,
@@ -176,21 +178,16 @@ class RedisAccounts:
 
     async def _save(self, before: Snapshot | None, after: Account, operation: bytes, *, claim: Claim | None) -> int:
         version = before.version if before else 0
-        old = encode_account(before.account) if before else {}
-        new = encode_account(after)
-        written: list[bytes] = []
-        for name, value in new.items():
-            if old.get(name) != value:
-                written += [name, value]
+        written, removed = encode_changes(before.account if before else None, after)
         args: list[Any] = [
             version,
             operation,
             len(operation) * REMEMBERED_OPERATIONS,
             "" if claim is None else claim.made_at,
             DEADLINE // timedelta(milliseconds=1),
-            len(written),
-            *written,
-            *(name for name in old if name not in new),
+            2 * len(written),
+            *chain.from_iterable(written.items()),
+            *removed,
         ]
         key = account_key(self._prefix, after.user.id)
         try:

@@ -63,11 +63,11 @@ import hashlib
 import ipaddress
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import zip_longest
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from pickguard.domain.model.accounts import Account
@@ -214,15 +214,36 @@ def session_field(digest: SessionDigest) -> bytes:
 
 def encode_account(account: Account) -> dict[bytes, bytes]:
     """Return the fields that hold an account's content (not those that count its versions)."""
-    fields = {USER: encode_user(account.user), CREDENTIAL: encode_credential(account.credential)}
+    return {name: _encode_part(name, part) for name, part in _parts(account).items()}
+
+
+def encode_changes(before: Account | None, after: Account) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """Return the fields of an account that are to be written, and the names of those to be removed.
+
+    What has stayed the same is not encoded: of an account with many sessions and much activity, that is nearly all.
+    """
+    old = {} if before is None else _parts(before)
+    new = _parts(after)
+    written = {name: _encode_part(name, part) for name, part in new.items() if name not in old or old[name] != part}
+    return written, [name for name in old if name not in new]
+
+
+def _parts(account: Account) -> dict[bytes, Any]:
+    """Return what is stored of an account, by the names of its fields."""
+    parts: dict[bytes, Any] = {USER: account.user, CREDENTIAL: account.credential}
     if account.challenges:
-        fields[CHALLENGES] = encode_challenges(account.challenges)
+        parts[CHALLENGES] = account.challenges
     if account.activity:
-        fields[ACTIVITY] = encode_activity(account.activity)
+        parts[ACTIVITY] = account.activity
     if account.made_by is not None:
-        fields[MADE_BY] = account.made_by
-    fields.update((session_field(session.digest), encode_session(session)) for session in account.sessions)
-    return fields
+        parts[MADE_BY] = account.made_by
+    parts.update((session_field(session.digest), session) for session in account.sessions)
+    return parts
+
+
+def _encode_part(name: bytes, part: Any) -> bytes:
+    encode: Callable[[Any], bytes] = _ENCODERS.get(name, encode_session)
+    return encode(part)
 
 
 def decode_snapshot(fields: Mapping[bytes, bytes], user_id: UserId) -> Snapshot:
@@ -423,6 +444,16 @@ def encode_activity(activity: Sequence[Activity]) -> bytes:
     return b"".join(parts)
 
 
+_ENCODERS: Final[Mapping[bytes, Callable[[Any], bytes]]] = {
+    USER: encode_user,
+    CREDENTIAL: encode_credential,
+    CHALLENGES: encode_challenges,
+    ACTIVITY: encode_activity,
+    MADE_BY: bytes,
+}
+"""How each field but a session's is written."""
+
+
 @lru_cache(maxsize=REMEMBERED // 8)
 def decode_activity(record: bytes) -> tuple[Activity, ...]:
     """Read what happened lately."""
@@ -614,6 +645,10 @@ def _unpack_hash(packed: bytes) -> str:
     return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"
 
 
+# Very many sessions have one of few user agents, and much of an account's activity one of few addresses.
+
+
+@lru_cache(maxsize=1024)
 def _pack_ip(text: str | None) -> tuple[int, bytes]:
     """Return what is written as the length of an address, and the address."""
     if text is None:
@@ -632,9 +667,6 @@ def _unpack_ip(length: int, packed: bytes) -> str | None:
     if length == 0:
         return None
     return str(packed, "utf-8") if length >= _TEXT_FROM else str(ipaddress.ip_address(packed))
-
-
-# Very many sessions have one of few user agents.
 
 
 @lru_cache(maxsize=1024)
