@@ -99,7 +99,8 @@ class AccountRepositoryContract:
         await accounts.save(before, after, operation=operation())
         for spelling in SPELLINGS:
             found = await accounts.find_holder(EmailAddress.parse(spelling))
-            assert found == Holder(user=after.user, credential=after.credential, activity=after.activity)
+            assert found == Holder(user=after.user, credential=after.credential, read_activity=tuple)
+            assert found.read_activity() == after.activity
         assert await accounts.find_holder(EmailAddress.parse("nobody@example.com")) is None
 
     async def test_who_has_left_an_address_is_not_found_there(self, accounts: AccountRepository) -> None:

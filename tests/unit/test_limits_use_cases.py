@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 
+import attrs
 import pytest
 
+from pickguard.domain.model.activity import Activity
 from pickguard.domain.model.errors import (
     AddressTaken,
     IdempotencyKeyReused,
@@ -20,6 +23,8 @@ from pickguard.domain.model.idempotency import key_digest
 from pickguard.domain.model.limits import Attempt, Failures, Limit
 from pickguard.domain.model.mail import ResetPassword
 from pickguard.domain.model.sessions import Client
+from pickguard.domain.model.users import EmailAddress
+from pickguard.ports.accounts import Holder
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
 from tests.support.wiring import ADA, ATTACKER, LAPTOP, PHONE, Wired, wire
 
@@ -137,6 +142,36 @@ async def test_the_owner_gets_in_from_where_the_account_was_used_before(wired: W
         await guess(wired, client=from_elsewhere(number))
     assert await guess(wired, GOOD_PASSWORD, client=LAPTOP) == "in"  # it was registered from there
     assert await guess(wired, GOOD_PASSWORD, client=PHONE) == "in"  # the run is over
+
+
+@pytest.mark.requirement(17)
+async def test_what_an_account_has_lived_through_is_not_read_before_its_run_is_used_up(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the longer the more there is, and who has no account has none: the time would tell."""
+    await wired.register(client=LAPTOP)
+    read: list[str] = []
+    find_holder = wired.accounts.find_holder
+
+    async def watched(email: EmailAddress) -> Holder | None:
+        holder = await find_holder(email)
+        assert holder is not None
+
+        def read_activity() -> Sequence[Activity]:
+            read.append(email.key)
+            return holder.read_activity()
+
+        return attrs.evolve(holder, read_activity=read_activity)
+
+    monkeypatch.setattr(wired.accounts, "find_holder", watched)
+    assert [await guess(wired) for _ in range(11)][-2:] == ["InvalidCredentials", "RateLimited"]
+    assert await guess(wired, GOOD_PASSWORD, client=PHONE) == "in"
+    assert not read
+    for number in range(100):
+        await guess(wired, client=from_elsewhere(number))
+    assert not read
+    assert await guess(wired, GOOD_PASSWORD, client=LAPTOP) == "in"
+    assert read
 
 
 @pytest.mark.requirement(12)

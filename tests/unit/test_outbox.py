@@ -12,7 +12,7 @@ import pytest
 
 from pickguard.adapters.mail.outbox import PAUSES, Outbox
 from pickguard.adapters.mail.transports import DeliveryError
-from pickguard.domain.model.mail import Mail, NewDevice, ResetPassword
+from pickguard.domain.model.mail import AlreadyRegistered, ConfirmNewAddress, Mail, NewDevice, ResetPassword
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.users import EmailAddress
 from tests.support.fakes import FakeClock
@@ -154,14 +154,43 @@ async def test_a_mail_is_worded_at_a_random_moment_that_no_answer_shows(monkeypa
         assert transport.sent == ["ada", "eve"]
 
 
-async def test_mails_leave_in_the_order_in_which_they_were_posted() -> None:
+@pytest.mark.parametrize("spread", [timedelta(0), timedelta(milliseconds=20)])
+async def test_mails_leave_in_the_order_in_which_they_were_posted(spread: timedelta) -> None:
+    """Of two mails with a token, the newer one has the token that is good."""
     names = [f"user{number:02}" for number in range(20)]
     transport = opened()
-    async with outbox(transport) as box:
+    async with outbox(transport, spread=spread) as box:
         for name in names:
             box.post(mail(name))
         await box.drain()
     assert transport.begun == transport.sent == names
+
+
+@pytest.mark.parametrize("newer", [ResetPassword, AlreadyRegistered])
+async def test_a_mail_that_waits_is_not_sent_after_a_newer_one_whose_token_voids_its_own(
+    newer: type[ResetPassword | AlreadyRegistered], log: pytest.LogCaptureFixture
+) -> None:
+    transport = opened({"ada": [REFUSED]})
+    async with outbox(transport, pauses=LONG) as box:
+        box.post(mail("ada"))
+        box.post(mail("eve"))
+        await until(lambda: transport.sent == ["eve"])
+        newest = newer(**attrs.asdict(mail("ada"), recurse=False))
+        box.post(newest)
+        await until(lambda: transport.sent == ["eve", "ada"])
+    assert transport.begun == ["ada", "eve", "ada"]
+    assert lines(log)[1:] == [("INFO", "a mail (ResetPassword) is not sent any more: a newer one has been written for it")]
+
+
+async def test_a_mail_is_sent_although_a_newer_one_goes_to_the_same_address_for_something_else() -> None:
+    """Two accounts may wait for one address, and each has a token of its own."""
+    transport = opened()
+    async with outbox(transport) as box:
+        one = mail("ada")
+        for kind in (ResetPassword, ConfirmNewAddress, ConfirmNewAddress):
+            box.post(kind(**attrs.asdict(one, recurse=False)))
+        await box.drain()
+    assert transport.sent == ["ada"] * 3
 
 
 async def test_only_a_few_are_sent_at_once() -> None:

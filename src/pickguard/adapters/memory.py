@@ -37,7 +37,7 @@ class MemoryAccounts:
         if found is None:
             return None
         account = found.account
-        return Holder(user=account.user, credential=account.credential, activity=account.activity)
+        return Holder(user=account.user, credential=account.credential, read_activity=lambda: account.activity)
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """See `AccountRepository.read_session`."""

@@ -467,7 +467,10 @@ class Settings:
         "NUMBER/TIME",
     )
     limit_registrations: Rate = _setting(
-        _LIMITS.registrations, _rate(10_000, 30 * _DAY), "Registrations from one client address.", "NUMBER/TIME"
+        _LIMITS.registrations,
+        _rate(10_000, 30 * _DAY),
+        "Registrations from one client address, and changes to another e-mail address.",
+        "NUMBER/TIME",
     )
     limit_mails: Rate = _setting(
         _LIMITS.mails,

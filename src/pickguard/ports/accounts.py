@@ -1,5 +1,6 @@
 """Where accounts are kept."""
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -25,11 +26,15 @@ class Snapshot:
 
 @attrs.frozen(kw_only=True)
 class Holder:
-    """Who has an address, as far as somebody who has proved nothing yet makes it necessary to know: without the sessions."""
+    """Who has an address, as far as somebody who has proved nothing yet makes it necessary to know: without the sessions.
+
+    The activity is of the same moment, and `read_activity` reads it from what is at hand, without a wait. An adapter decodes it
+    only then: that takes the longer the more of it there is, and nobody else has any to decode.
+    """
 
     user: User
     credential: Credential
-    activity: tuple[Activity, ...] = ()
+    read_activity: Callable[[], Sequence[Activity]] = attrs.field(repr=False, eq=False)
 
 
 class AccountRepository(Protocol):

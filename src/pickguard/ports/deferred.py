@@ -13,7 +13,7 @@ class Deferred(Protocol):
     """
 
     def submit(self, work: Callable[[], Awaitable[None]], *, what: str) -> None:
-        """Take work to be begun soon, in order. Returns at once. `what` names it for the log.
+        """Take work to be begun soon, in whatever order. Returns at once. `what` names it for the log.
 
         Raises `Unavailable` where too much is waiting already.
         """

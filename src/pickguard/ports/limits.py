@@ -30,7 +30,10 @@ class RateLimiter(Protocol):
         """Return if the attempt may go on; `RateLimited` if not. Counts nothing."""
 
     async def fail(self, attempt: Attempt, now: datetime) -> None:
-        """Count a wrong password. Raises `RateLimited` where a limit had been reached before."""
+        """Count a wrong password. Raises `RateLimited` where a limit had been reached before.
+
+        Where only the source's limit was reached, it may have been counted for the account.
+        """
 
     async def succeed(self, attempt: Attempt, now: datetime) -> Failures:
         """Let a right password pass: it is not counted. Raises `RateLimited` where a limit has been reached.

@@ -15,7 +15,7 @@ from typing import Final, Self
 import attrs
 
 from pickguard.adapters.mail.transports import DeliveryError, MessageTransport
-from pickguard.domain.model.mail import Mail, TokenMail
+from pickguard.domain.model.mail import AlreadyRegistered, Mail, ResetPassword, TokenMail, VerifyAddress
 
 logger = logging.getLogger("pickguard.mail")
 
@@ -25,6 +25,8 @@ SPREAD: Final = timedelta(milliseconds=250)
 PAUSES: Final = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
 """How long to wait before each further try. Afterwards a mail is given up: its news have grown old."""
 _JITTER: Final = 0.25
+_VOIDING: Final = ((ResetPassword, AlreadyRegistered), (VerifyAddress,))
+"""Mails of which a newer one voids the token of an older one to the same address: the newest must be the last to arrive."""
 _CANCEL_SECONDS: Final = 0.1
 """How long to wait for a task to heed that it was cancelled."""
 
@@ -39,14 +41,16 @@ class _Letter:
     mail: Mail
     message: EmailMessage | None = None
     tries: int = 0
+    superseded: bool = False
 
 
 class Outbox:
     """A `Mailer` with a queue in memory. Use it as a context manager: leaving it sends what can be sent within `grace`.
 
-    A few mails are sent at once, each of them begun at a random moment within `spread`: to word one takes a millisecond or two,
-    which neither the answer of whoever caused it nor the next one may show. One that fails waits aside for its next try and
-    holds up no other. What waits is lost with the process, on purpose: mails hold tokens, and tokens are stored nowhere.
+    A few mails are sent at once, in the order in which they were posted, each of them begun at a random moment within `spread`:
+    to word one takes a millisecond or two, which neither the answer of whoever caused it nor the next one may show. One that
+    fails waits aside for its next try and holds up no other; it is not sent any more if a newer one has made its token void.
+    What waits is lost with the process, on purpose: mails hold tokens, and tokens are stored nowhere.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class Outbox:
         self._now = now
         self._letters: set[_Letter] = set()
         """All that were posted and are neither sent nor given up."""
+        self._posted: deque[_Letter] = deque()
+        """Those for which the moment to begin has not come yet, the oldest first."""
         self._ready: deque[_Letter] = deque()
         self._senders: set[asyncio.Task[None]] = set()
         self._aside: set[asyncio.Task[None]] = set()
@@ -81,10 +87,14 @@ class Outbox:
         if len(self._letters) >= self._capacity:
             logger.warning("dropped a mail (%s): too many are waiting", _kind(mail))
             return
+        for older in self._letters:
+            if _voids(mail, older.mail):
+                older.superseded = True
         letter = _Letter(mail=mail)
         self._letters.add(letter)
         if self._spread:
-            self._set_aside(letter, random.uniform(0, self._spread))  # noqa: S311 (noise, and no secret)
+            self._posted.append(letter)
+            self._start(self._wait_posted(random.uniform(0, self._spread)), self._aside)  # noqa: S311 (noise, and no secret)
         else:
             self._ready.append(letter)
             self._begin()
@@ -109,6 +119,7 @@ class Outbox:
             lost = len(self._letters)
             tasks = {*self._senders, *self._aside}
             self._letters.clear()
+            self._posted.clear()
             self._ready.clear()
             while tasks:
                 for task in tasks:
@@ -137,11 +148,15 @@ class Outbox:
             self._letters.discard(letter)
         else:
             pause = self._pauses[letter.tries - 1].total_seconds()
-            self._set_aside(letter, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 (no secret)
+            pause *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (no secret)
+            self._start(self._wait_aside(letter, pause), self._aside)
 
     async def _settle(self, letter: _Letter) -> bool:
         """Try once, and tell whether nothing is left to be done about the letter: it was sent, or is given up."""
         mail = letter.mail
+        if letter.superseded:
+            logger.info("a mail (%s) is not sent any more: a newer one has been written for it", _kind(mail))
+            return True
         if isinstance(mail, TokenMail) and self._now() >= mail.expires_at:
             logger.warning("gave up a mail (%s): its token has expired", _kind(mail))
             return True
@@ -164,14 +179,24 @@ class Outbox:
             logger.error("failed to send a mail (%s): %s", _kind(mail), _place(error))  # noqa: TRY400 (an error may quote a token)
         return True
 
-    def _set_aside(self, letter: _Letter, seconds: float) -> None:
-        self._start(self._wait_aside(letter, seconds), self._aside)
+    async def _wait_posted(self, seconds: float) -> None:
+        await self._wait(seconds)
+        # The moment is this letter's own or that of one posted after it: either way it is a random one, and the order stays.
+        self._ready.append(self._posted.popleft())
 
     async def _wait_aside(self, letter: _Letter, seconds: float) -> None:
+        await self._wait(seconds)
+        self._ready.append(letter)
+
+    async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
-        self._ready.append(letter)
+
+
+def _voids(newer: Mail, older: Mail) -> bool:
+    """Tell whether the token of one mail is void since the other one was written."""
+    return newer.to.key == older.to.key and any(isinstance(newer, kinds) and isinstance(older, kinds) for kinds in _VOIDING)
 
 
 def _kind(mail: Mail) -> str:

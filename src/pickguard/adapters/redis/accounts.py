@@ -87,7 +87,7 @@ class RedisAccounts:
         holder = Holder(
             user=decode_user(user, user_id),
             credential=decode_credential(credential),
-            activity=() if activity is None else decode_activity(activity),
+            read_activity=lambda: () if activity is None else decode_activity(activity),
         )
         return holder if is_there and holder.user.email.key == email.key else None
 

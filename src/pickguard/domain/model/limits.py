@@ -27,7 +27,7 @@ class Limit(enum.Enum):
     MAILS = "mails"
     """Mails to one recipient that anybody can cause."""
     OTHER_MAILS = "other_mails"
-    """Those of them that reset no password, so that one that does is always to be had."""
+    """Those of them that reset no password, so that they alone cannot use up those that do."""
     RESETS = "resets"
     """Requests for resets from one source, whether or not they were mailed."""
 
@@ -55,7 +55,7 @@ class LimitRules:
 
     @property
     def other_mails(self) -> Rate:
-        """One mail fewer than there may be in all: whoever causes the others cannot keep a reset from its owner by them."""
+        """One mail fewer than there may be in all: the others alone cannot use up a reset's."""
         return Rate(max(1, self.mails.most - 1), self.mails.within)
 
     def of(self, limit: Limit) -> Rate:

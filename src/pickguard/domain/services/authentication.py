@@ -153,7 +153,7 @@ class Authentication:
         """
         client = client or Client()
         try:
-            holder = Holder(user=account.user, credential=account.credential, activity=account.activity)
+            holder = Holder(user=account.user, credential=account.credential, read_activity=lambda: account.activity)
             return await self._checks.check(
                 holder,
                 password,

@@ -1,6 +1,8 @@
 """Checking a password, within the limits on guesses."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime
+from typing import TypeVar
 
 import attrs
 
@@ -9,13 +11,15 @@ from pickguard.domain.model.activity import knows_source
 from pickguard.domain.model.errors import RateLimited, WrongPassword
 from pickguard.domain.model.events import FailuresNoted, LimitReached
 from pickguard.domain.model.identifiers import UserId
-from pickguard.domain.model.limits import Attempt, Failures, source_of
+from pickguard.domain.model.limits import Attempt, Failures, Limit, source_of
 from pickguard.domain.model.sessions import Client
 from pickguard.ports.accounts import Holder
 from pickguard.ports.clock import Clock
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher, Purpose
 from pickguard.ports.limits import RateLimiter
+
+_Told = TypeVar("_Told")
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -47,15 +51,28 @@ class PasswordChecks:
         all takes as long as with one.
         """
         source = source_of(client.ip)
-        known = holder is not None and (source in also_known or knows_source(holder.activity, source))
-        attempt = Attempt(address=address, source=source, known=known)
+
+        def knows() -> bool:
+            return holder is not None and (source in also_known or knows_source(holder.read_activity(), source))
+
+        async def limited(step: Callable[[Attempt, datetime], Awaitable[_Told]]) -> _Told:
+            # Whether the source is known matters only where the account's run is used up. Elsewhere it is not looked at: the
+            # time for that would tell that there is an account. What was refused has counted nothing, so it can be tried again.
+            attempt = Attempt(address=address, source=source)
+            try:
+                return await step(attempt, self._clock.now())
+            except RateLimited as error:
+                if error.limit is not Limit.RUN or not knows():
+                    raise
+            return await step(attrs.evolve(attempt, known=True), self._clock.now())
+
         user_id = holder.user.id if holder else None
         try:
-            await self._limiter.check(attempt, self._clock.now())
+            await limited(self._limiter.check)
             password_hash = holder.credential.password_hash if holder else None
             if await self._hasher.verify(password_hash, password, purpose=purpose) and admitted and user_id is not None:
-                return _noted(user_id, await self._limiter.succeed(attempt, self._clock.now()))
-            await self._limiter.fail(attempt, self._clock.now())
+                return _noted(user_id, await limited(self._limiter.succeed))
+            await limited(self._limiter.fail)
         except RateLimited as error:
             self._events.publish(LimitReached(user_id=user_id, at=self._clock.now(), client=client, limit=error.limit))
             raise
