@@ -73,7 +73,7 @@ lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' pyproject.toml --extra server --group build --output-file requirements/server.txt
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command 'make lock' pyproject.toml --extra server --group dev \
+		--custom-compile-command 'make lock' pyproject.toml --extra server --extra client --extra otel --extra testing --group dev \
 		--constraints requirements/server.txt --output-file requirements/dev.txt
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group native --output-file requirements/native.txt
