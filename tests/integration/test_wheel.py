@@ -253,8 +253,9 @@ class Checkout:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", name)
 
-    def version(self, **environment: str) -> str:
-        return run([sys.executable, "-m", "hatchling", "version"], directory=self._directory, **environment).strip()
+    def version(self, told: str = "") -> str:
+        command = [sys.executable, "-m", "hatchling", "version"]
+        return run(command, directory=self._directory, SETUPTOOLS_SCM_PRETEND_VERSION=told).strip()
 
 
 def test_a_version_is_the_tag_and_what_came_after_it_is_told_from_it(tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_without_git_the_version_is_what_is_told_or_unknown(tmp_path: Path) -> N
     checkout = Checkout(tmp_path / "checkout")
     shutil.rmtree(tmp_path / "checkout/.git")
     assert checkout.version() == "0.0.0"
-    assert checkout.version(SETUPTOOLS_SCM_PRETEND_VERSION="1.2.3") == "1.2.3"
+    assert checkout.version("1.2.3") == "1.2.3"
 
 
 def test_the_changelog_has_a_section_for_what_is_not_released_and_for_each_version_newest_first() -> None:
