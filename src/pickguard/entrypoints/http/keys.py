@@ -11,6 +11,8 @@ from pickguard.entrypoints.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 CROSS_ORIGIN = web.AppKey("cross_origin", CrossOrigin)
+DESCRIPTION = web.AppKey("description", bytes)
+"""The API's description, as it is sent."""
 REFUSALS = web.AppKey("refusals", Refusals)
 SERVICES = web.AppKey("services", Services)
 REQUEST_ID = web.RequestKey("request_id", str)
