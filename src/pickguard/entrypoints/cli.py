@@ -1,6 +1,7 @@
 """The command line. Its options are made from `Settings`, each with an environment variable of the same name."""
 
 import importlib
+import io
 import sys
 from typing import Final, NoReturn
 
@@ -10,6 +11,7 @@ from pickguard.entrypoints.commands.common import INTERRUPTED, MISUSED, say
 
 COMMANDS: Final = {
     "serve": "serve",
+    "users": "users",
     "doctor": "doctor",
     "tune-argon2": "tune_argon2",
 }
@@ -40,6 +42,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; what is wrong is said in one line, with a status that is not zero."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

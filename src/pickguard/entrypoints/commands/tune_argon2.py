@@ -26,7 +26,7 @@ HASHING_SETTINGS = ("workers", "hash_parallelism", "hash_threads")
     examples="""
     pickguard tune-argon2
     pickguard tune-argon2 --target 250ms --memory 1024 --workers 4
-    pickguard tune-argon2 --json | jq .options
+    pickguard tune-argon2 --json | jq -r .options
     """,
 )
 @click.option("--target", metavar="TIME", default="100ms", help="Longest that one hash may take. [default 100ms]")
