@@ -640,6 +640,10 @@ class Settings:
         """Return the same settings for another store, which needs no engine. No file is read again: it may be a pipe."""
         return self._with(store=url, engine=None, _location=Location.parse(url))
 
+    def without_mail(self) -> Self:
+        """Return the same settings for a program that mails nothing."""
+        return self._with(mail=None)
+
     def with_public_url(self, url: str) -> Self:
         """Return the same settings with a public URL. No file is read again: it may be a pipe."""
         return self._with(public_url=url)
