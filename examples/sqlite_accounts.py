@@ -264,7 +264,7 @@ def _confirmed(db: sqlite3.Connection, before: Snapshot) -> list[str]:
 
 
 def _execute(db: sqlite3.Connection, statement: str, columns: dict[str, Any], user_id: UserId) -> None:
-    """Write the row of an account. Raises `AddressTaken` where another one has its address, `Conflict` where its id is there."""
+    """Write the row of an account. Raises `AddressTaken` where another one has its address, `Conflict` where it is there."""
     try:
         db.execute(statement, columns)
     except sqlite3.IntegrityError:
