@@ -82,6 +82,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "request_timeout": ("1.5s", timedelta(seconds=1.5)),
     "shutdown_timeout": ("0", timedelta(0)),
     "log_level": ("Debug", "debug"),
+    "log_format": ("JSON", "json"),
     "access_log": ("yes", True),
 }
 SENTINELS = {"store": "redis+sentinel://localhost/accounts"}
@@ -136,7 +137,7 @@ def test_the_command_line_beats_the_environment(name: str) -> None:
 def test_the_command_has_the_option_of_every_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
     monkeypatch.setattr(serving, "serve", lambda settings, announce: served.append(settings))  # noqa: ARG005
-    monkeypatch.setattr("pickguard.entrypoints.cli._set_up_logging", lambda _: None)
+    monkeypatch.setattr("pickguard.entrypoints.cli.set_up_logging", lambda **_: None)
     text, value = GIVEN[name]
     line = [option(name).flag] if option(name).is_switch else [option(name).flag, text]
     for needed, its_text in NEEDED.get(name, {}).items():

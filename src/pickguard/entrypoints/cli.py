@@ -1,15 +1,14 @@
 """The command line. Its options are made from `Settings`, each with an environment variable of the same name."""
 
-import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn
 
 import click
 
+from pickguard.entrypoints.logs import set_up as set_up_logging
 from pickguard.entrypoints.settings import Option, Settings, SettingsError, options, read_duration, show_value
 
 FAILED = 1
@@ -99,7 +98,7 @@ def serve_command(**given: str | None) -> None:
         from pickguard.entrypoints.serving import ServingError, serve  # noqa: PLC0415 (aiohttp, for this command only)
     except ModuleNotFoundError as error:
         _fail(f"the package {error.name} is not installed: install pickguard[server]", FAILED)
-    _set_up_logging(settings)
+    set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
         serve(settings, announce=click.echo)
     except ServingError as error:
@@ -182,18 +181,3 @@ def _load(given: Mapping[str, str | None]) -> Settings:
         return Settings.load(given, os.environ)
     except SettingsError as error:
         _fail(str(error), MISUSED)
-
-
-def _set_up_logging(settings: Settings) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # An event is a line of JSON, whole, with a time of its own: a machine can read it as it is.
-    events = logging.getLogger("pickguard.events")
-    bare = logging.StreamHandler(sys.stderr)
-    events.handlers, events.propagate = [bare], False
-    # Other libraries quote what clients send; only what they warn of is of interest.
-    for name in ("aiohttp", "asyncio"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

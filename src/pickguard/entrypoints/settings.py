@@ -23,6 +23,7 @@ from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, sp
 from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.users import EmailAddress
+from pickguard.entrypoints.logs import FORMATS, MIXED
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
@@ -544,6 +545,12 @@ class Settings:
         "TIME",
     )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least level of what is logged.", "LEVEL")
+    log_format: str = _setting(
+        MIXED,
+        _one_of(*FORMATS),
+        "How the log is written: mixed, lines for people and events as JSON; human, all for people; json, all for machines.",
+        "FORMAT",
+    )
     access_log: bool = _setting(False, read_switch, "Log a line for each request.")
     _location: Location | None = attrs.field(init=False, default=None, repr=False, eq=False)
     _mail_secret: str | None = attrs.field(init=False, default=None, repr=False, eq=False)

@@ -177,4 +177,4 @@ def _log_request(request: web.Request, response: web.StreamResponse, seconds: fl
         "ms": round(seconds * 1000, 1),
         "ip": client_of(request).ip,
     }
-    logger.info("%s", json.dumps(content))
+    logger.info("%s", json.dumps(content), extra={"fields": content})
