@@ -14,7 +14,7 @@ from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.mail.location import MailLocation, Transport
-from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
+from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts, NoDirectory
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.turns import LoopTurns
@@ -43,6 +43,7 @@ from pickguard.ports.breaches import BreachedPasswords
 from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
 from pickguard.ports.deferred import Deferred, Pace
+from pickguard.ports.directory import AccountDirectory
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
 from pickguard.ports.limits import RateLimiter
@@ -85,6 +86,7 @@ class Services:
     password_screen: PasswordScreen
     fields: FieldExaminer
     accounts: AccountRepository
+    directory: AccountDirectory
     session_rules: SessionRules
 
     @property
@@ -97,6 +99,7 @@ def build_services(
     *,
     accounts: AccountRepository,
     hasher: PasswordHasher,
+    directory: AccountDirectory | None = None,
     clock: Clock | None = None,
     receipts: Receipts | None = None,
     secrets: SecretSource | None = None,
@@ -119,10 +122,12 @@ def build_services(
     not at all, and wrong passwords for each account only.
 
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
-    several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
+    several processes on one store need those of that store. Without a `directory`, accounts can be listed only where `accounts`
+    is one itself. Without a `mailer` no address is verified and no password can be
     reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
     `common_passwords` alone.
     """
+    directory = directory or (accounts if isinstance(accounts, AccountDirectory) else NoDirectory())
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
     events = events or LoggedEvents(request_id=CURRENT_REQUEST.get)
@@ -183,7 +188,21 @@ def build_services(
             conceals_users=registration_mode is not RegistrationMode.OPEN,
         ),
         sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
-        administration=Administration(changes=changes, clock=clock),
+        administration=Administration(
+            accounts=accounts,
+            directory=directory,
+            changes=changes,
+            checks=checks,
+            limiter=limiter,
+            letters=letters,
+            screen=screen,
+            hasher=hasher,
+            clock=clock,
+            secrets=secrets,
+            fields=fields,
+            session_rules=session_rules,
+            verified_only=registration_mode is RegistrationMode.PRIVATE,
+        ),
         verification=Verification(accounts=accounts, changes=changes, letters=letters, clock=clock, session_rules=session_rules)
         if letters.enabled
         else None,
@@ -205,6 +224,7 @@ def build_services(
         password_screen=screen,
         fields=fields,
         accounts=accounts,
+        directory=directory,
         session_rules=session_rules,
     )
 
@@ -214,6 +234,7 @@ class Store:
     """What is kept."""
 
     accounts: AccountRepository
+    directory: AccountDirectory
     receipts: Receipts
     limits: RateLimiter
 
@@ -232,6 +253,7 @@ def load(settings: Settings) -> None:
         with _redis_py():
             import pickguard.adapters.redis.accounts  # noqa: PLC0415
             import pickguard.adapters.redis.connection  # noqa: PLC0415
+            import pickguard.adapters.redis.directory  # noqa: PLC0415
             import pickguard.adapters.redis.durability  # noqa: PLC0415
             import pickguard.adapters.redis.limits  # noqa: PLC0415
             import pickguard.adapters.redis.receipts  # noqa: F401, PLC0415
@@ -248,11 +270,13 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     rules = settings.limit_rules if settings.rate_limits == "on" else None
     if location is None:
         limits = Unlimited() if rules is None else MemoryRateLimiter(rules)
-        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts(), limits=limits)
+        accounts = MemoryAccounts()
+        yield Store(accounts=accounts, directory=accounts, receipts=MemoryReceipts(), limits=limits)
         return
     with _redis_py():
         from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
         from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+        from pickguard.adapters.redis.directory import RedisDirectory  # noqa: PLC0415
         from pickguard.adapters.redis.durability import confirm_durability  # noqa: PLC0415
         from pickguard.adapters.redis.limits import RedisRateLimiter  # noqa: PLC0415
         from pickguard.adapters.redis.receipts import RedisReceipts  # noqa: PLC0415
@@ -275,6 +299,7 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
         )
         yield Store(
             accounts=RedisAccounts(client),
+            directory=RedisDirectory(client),
             receipts=RedisReceipts(client),
             limits=Unlimited() if rules is None else RedisRateLimiter(client, rules=rules),
         )
@@ -430,6 +455,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
     ):
         yield build_services(
             accounts=store.accounts,
+            directory=store.directory,
             receipts=store.receipts,
             hasher=hasher,
             events=events,
