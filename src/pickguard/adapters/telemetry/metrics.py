@@ -5,7 +5,7 @@ request but its method, its route and its status.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -25,6 +25,7 @@ from pickguard.domain.model.events import (
 from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import Mail, Notice, TokenMail
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.directory import AccountDirectory
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import Purpose
 from pickguard.ports.limits import RateLimiter
@@ -40,7 +41,12 @@ STORE_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02
 HASH_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 WAIT_BOUNDS: Final = (0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
-STORE_PORTS: Final = {"accounts": AccountRepository, "limits": RateLimiter, "receipts": Receipts}
+STORE_PORTS: Final[Mapping[str, object]] = {
+    "accounts": AccountRepository,
+    "directory": AccountDirectory,
+    "limits": RateLimiter,
+    "receipts": Receipts,
+}
 """What is asked of the store, by the first part of the label `operation`."""
 _STORE_ERRORS: Final = {
     NotReplicated: "not_replicated",
@@ -86,14 +92,14 @@ def families(routes: Routes) -> tuple[Family, ...]:
     operations = every([f"{name}.{operation}" for name, port in STORE_PORTS.items() for operation in operations_of(port)])
     mails = [name for name in names_of(Mail) if name not in {Notice.__name__, TokenMail.__name__}]
     return (
-        _requests(
+        _sparse(
             Kind.COUNTER,
             "pickguard_http_requests_total",
             "Requests that were answered.",
             labels=("method", "route", "status"),
             series=tuple((*pair, status) for pair in routes.known for status in routes.shown_statuses),
         ),
-        _requests(
+        _sparse(
             Kind.HISTOGRAM,
             "pickguard_http_request_duration_seconds",
             "Time that requests took, without what their clients took to send a body or to read the answer.",
@@ -107,12 +113,13 @@ def families(routes: Routes) -> tuple[Family, ...]:
         _histogram("hash_wait", "Time that passwords waited for their turn to be hashed.", WAIT_BOUNDS, "purpose", purposes),
         _histogram("hash_duration", "Time that hashing a password took.", HASH_BOUNDS, "purpose", purposes),
         _counter("hash_refused", "Passwords that were not hashed because the wait was too long.", "purpose", purposes),
-        _histogram(
-            "store_operation_duration",
+        _sparse(
+            Kind.HISTOGRAM,
+            "pickguard_store_operation_duration_seconds",
             "Time that the store took for what was asked of it, with all of its commands together.",
-            STORE_BOUNDS,
-            "operation",
-            operations,
+            labels=("operation",),
+            series=operations,
+            bounds=STORE_BOUNDS,
         ),
         _counter(
             "store_errors",
@@ -143,7 +150,7 @@ def families(routes: Routes) -> tuple[Family, ...]:
     )
 
 
-def _requests(
+def _sparse(
     kind: Kind, name: str, text: str, *, labels: Labels, series: tuple[Labels, ...], bounds: tuple[float, ...] = ()
 ) -> Family:
     return Family(kind=kind, name=name, help=text, labels=labels, series=series, bounds=bounds, sparse=True)
