@@ -23,6 +23,7 @@ from pickguard.entrypoints.http.acceptor import Acceptor
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
+from pickguard.entrypoints.http.watching import Watching
 from pickguard.entrypoints.settings import Settings
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
@@ -340,6 +341,7 @@ async def serving(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
     shutdown_timeout: float = 0.1,
+    watching: Watching | None = None,
 ) -> AsyncGenerator[Api]:
     """Serve the application on a store, as `pickguard serve` does. `tls` holds the server's and the client's side."""
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as cheap:
@@ -360,7 +362,7 @@ async def serving(
         mail = settings.mail if mailer is None else "console:"
         settings = attrs.evolve(settings, registration=mode.value, no_tls=tls is None, mail=mail)
         async with serving_services(
-            services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout
+            services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout, watching=watching
         ) as api:
             yield api
 
@@ -373,6 +375,7 @@ async def serving_services(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
     shutdown_timeout: float = 0.1,
+    watching: Watching | None = None,
 ) -> AsyncGenerator[Api]:
     """Serve the application with services of one's own."""
 
@@ -381,7 +384,8 @@ async def serving_services(
         yield services
 
     loop = asyncio.get_running_loop()
-    runner = web.AppRunner(create_app(settings, services=opened), handle_signals=False, shutdown_timeout=shutdown_timeout)
+    app = create_app(settings, services=opened, watching=watching)
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=shutdown_timeout)
     await runner.setup()
     try:
         handler = runner.server
@@ -395,7 +399,7 @@ async def serving_services(
             port = listener.getsockname()[1]
             acceptor = Acceptor(
                 listener,
-                lambda: Connection(handler, loop=loop, express=express),
+                lambda: Connection(handler, loop=loop, express=express, answered=watching.answered if watching else None),
                 tls=tls[0] if tls else None,
                 most=settings.max_connections,
             )
