@@ -326,7 +326,8 @@ def _headers(settings: Settings) -> dict[str, Schema]:
             "The service is asked by TLS only from now on.", {"const": STRICT_TRANSPORT_SECURITY}
         )
     if settings.cors_origins:
-        found["Vary"] = _header("What the answer depends on.", {"const": "Origin"})
+        # Whatever is refused before it is known to be a request has none of these.
+        found["Vary"] = _header("What the answer depends on.", {"const": "Origin"}, required=False)
         found["Access-Control-Allow-Origin"] = _header(
             "Whose page may read the answer.", {"enum": list(settings.cors_origins)}, required=False
         )
