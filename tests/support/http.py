@@ -39,6 +39,7 @@ PATIENCE: Final = 10.0
 """Seconds until a test gives up on an answer that does not come. Nothing waits this long unless it fails."""
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
+HTML: Final = "text/html; charset=utf-8"
 NAME: Final = "Ada Lovelace"
 EMAIL: Final = "ada@example.com"
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
@@ -116,13 +117,20 @@ def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: boo
         assert headers["Allow"]
     if answer.status in {429, 503}:
         assert int(headers["Retry-After"]) >= 1
-    assert answer.status < 300 or answer.status >= 400 or answer.status == 304, "nothing is redirected"
+    if answer.status == 303:  # from one page to another
+        assert re.match(r"(/[^/?]+)*/account[/?]|(/[^/?]+)*/account$", headers["Location"])
+        assert not answer.body
+        return
+    assert answer.status < 300 or answer.status >= 400 or answer.status == 304, "nothing else is redirected"
     _check_type(answer)
     if answer.status in {204, 304}:
         assert answer.body == b""
         assert "Content-Length" not in headers or answer.status == 304
     if answer.status >= 400:
-        _check_problem(answer)
+        if headers["Content-Type"] == HTML:  # an account page; see tests/support/pages.py
+            assert b"Traceback" not in answer.body
+        else:
+            _check_problem(answer)
 
 
 def _check_type(answer: Answer) -> None:
@@ -132,12 +140,12 @@ def _check_type(answer: Answer) -> None:
         assert kinds == []
         return
     assert len(kinds) == 1
-    assert kinds[0] in {JSON, PROBLEM, "text/html; charset=utf-8"}
+    assert kinds[0] in {JSON, PROBLEM, HTML, "text/css; charset=utf-8", "text/javascript; charset=utf-8"}
     if answer.method != "HEAD":
         text = answer.body.decode()
         if kinds[0] in {JSON, PROBLEM}:  # which are in UTF-8 and have no charset (RFC 8259, sections 8.1 and 11)
             json.loads(text)
-        else:
+        elif kinds[0] == HTML:
             assert text.startswith("<!doctype html>")
 
 

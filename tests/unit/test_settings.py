@@ -53,6 +53,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "mail_timeout": ("2s", timedelta(seconds=2)),
     "public_url": ("https://accounts.example.com/", "https://accounts.example.com"),
     "service_name": ("Accounts", "Accounts"),
+    "no_pages": ("on", True),
+    "pages_templates": (".", Path()),
     "registration": ("private", "private"),
     "profile": ("nist", "nist"),
     "verification_lifetime": ("12h", timedelta(hours=12)),

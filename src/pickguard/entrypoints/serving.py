@@ -312,6 +312,14 @@ def _runner() -> Callable[[Coroutine[None, None, None]], None]:
     return run
 
 
+def _application(settings: Settings) -> web.Application:
+    """Make the application. Raises `ServingError`."""
+    try:
+        return create_app(settings)
+    except SettingsError as error:
+        raise ServingError(str(error)) from error
+
+
 async def _set_up(runner: web.AppRunner, settings: Settings) -> None:
     """Open all that the application needs. Raises `ServingError`."""
     try:
@@ -339,7 +347,7 @@ async def _work(
     if orphaned is not None:
         loop.add_reader(orphaned, stop.set)
     runner = web.AppRunner(
-        create_app(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds()
+        _application(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds()
     )
     await _set_up(runner, settings)
     try:

@@ -16,7 +16,7 @@ from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
 from pickguard.entrypoints.http.cors import CrossOrigin
 from pickguard.entrypoints.http.explanations import explain
-from pickguard.entrypoints.http.keys import CROSS_ORIGIN, DEADLINE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
+from pickguard.entrypoints.http.keys import CROSS_ORIGIN, DEADLINE, PROBLEM_PAGE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
     Problem,
@@ -70,7 +70,16 @@ def create_app(
         else:
             app.router.add_route(method, path, handler, expect_handler=_expect)
     app.router.add_get("/problems/{slug}", explain, expect_handler=_expect)
+    if not settings.no_pages:
+        _add_pages(app, settings)
     return app
+
+
+def _add_pages(app: web.Application, settings: Settings) -> None:
+    """Add the account pages. Raises `SettingsError` for templates and texts of one's own that cannot be used."""
+    from pickguard.entrypoints.pages.routes import add_pages  # noqa: PLC0415 (who has no pages needs no templates in memory)
+
+    add_pages(app, settings, expect=_expect)
 
 
 @web.middleware
@@ -95,7 +104,14 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = f"{request_id(request)} to {request.method} {_route(request)}"
         safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
         found = problem_of(error, request.app, asked=asked, safe=safe, timed_out=limit.expired())
+    if PROBLEM_PAGE in request.app and is_page(request.path):
+        return request.app[PROBLEM_PAGE](request, found, request_id(request))
     return respond(found, request_id(request))
+
+
+def is_page(path: str) -> bool:
+    """Tell whether a path is one of the account pages, whose errors are pages as well."""
+    return path == "/account" or path.startswith("/account/")
 
 
 def problem_of(error: Exception, app: web.Application, *, asked: str, safe: bool, timed_out: bool) -> Problem:
