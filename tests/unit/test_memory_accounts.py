@@ -1,7 +1,7 @@
 import pytest
 
 from pickguard.adapters.memory import MemoryAccounts
-from tests.contracts.account_repository import AccountRepositoryContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract
 
 
 class TestMemoryAccounts(AccountRepositoryContract):

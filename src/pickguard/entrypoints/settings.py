@@ -388,6 +388,12 @@ class Settings:
         "Origins of web pages whose scripts may use the API, such as https://app.example.com, with commas between them.",
         "ORIGINS",
     )
+    docs: str = _setting(
+        "on",
+        _one_of("on", "off"),
+        "Serve the API's description: /openapi.json, and the page /docs to read and try it.",
+        "on|off",
+    )
     max_connections: int = _setting(
         10_000,
         _whole_number(LEAST_CONNECTIONS, 1_000_000),

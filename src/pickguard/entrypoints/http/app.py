@@ -14,9 +14,19 @@ from multidict import CIMultiDictProxy
 
 from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import CrossOrigin
-from pickguard.entrypoints.http.explanations import explain
-from pickguard.entrypoints.http.keys import CROSS_ORIGIN, DEADLINE, PROBLEM_PAGE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
+from pickguard.entrypoints.http.keys import (
+    CROSS_ORIGIN,
+    DEADLINE,
+    DESCRIPTION,
+    PROBLEM_PAGE,
+    REFUSALS,
+    REQUEST_ID,
+    SERVICES,
+    SETTINGS,
+)
+from pickguard.entrypoints.http.openapi import openapi_json
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
     Problem,
@@ -28,21 +38,14 @@ from pickguard.entrypoints.http.problems import (
 )
 from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, client_of, refuse_ambiguity
-from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
+from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import Settings
 
 logger = logging.getLogger("pickguard.http")
 
-HEADERS = {
-    hdrs.CACHE_CONTROL: "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 _UUID4_MASK = ~(0xF << 76 | 0x3 << 62)
 _UUID4_BITS = 0x4 << 76 | 0x2 << 62
-STRICT_TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"
 
 
 def create_app(
@@ -56,6 +59,7 @@ def create_app(
     app[SETTINGS] = settings
     app[REFUSALS] = Refusals()
     app[CROSS_ORIGIN] = CrossOrigin(settings.cors_origins)
+    app[DESCRIPTION] = openapi_json(settings)
 
     async def open_and_close(app: web.Application) -> AsyncGenerator[None]:
         async with services(settings) as opened:
@@ -64,12 +68,11 @@ def create_app(
 
     app.cleanup_ctx.append(open_and_close)
     app.on_response_prepare.append(_add_headers)
-    for method, path, handler in (*ROUTES, *(MAIL_ROUTES if settings.mail else ())):
+    for method, path, handler in routes(settings):
         if method == hdrs.METH_GET:
             app.router.add_get(path, handler, expect_handler=_expect)
         else:
             app.router.add_route(method, path, handler, expect_handler=_expect)
-    app.router.add_get("/problems/{slug}", explain, expect_handler=_expect)
     if not settings.no_pages:
         _add_pages(app, settings)
     return app

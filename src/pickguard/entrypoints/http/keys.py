@@ -13,6 +13,8 @@ from pickguard.entrypoints.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 CROSS_ORIGIN = web.AppKey("cross_origin", CrossOrigin)
+DESCRIPTION = web.AppKey("description", bytes)
+"""The API's description, as it is sent."""
 REFUSALS = web.AppKey("refusals", Refusals)
 SERVICES = web.AppKey("services", Services)
 PROBLEM_PAGE = web.AppKey[Callable[[web.Request, Problem, str], web.Response]]("problem_page")
