@@ -26,6 +26,7 @@ from tests.contracts.http_mail import UNKNOWN_TOKEN, HttpMailContract, Post
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock
 from tests.support.http import EMAIL, NAME, PROBLEM, SETTINGS, Api, serving
 from tests.support.pages import CHANGED, FORM, Browser, Page
+from tests.support.serving import run_to_end
 
 GRACE = "grace@example.com"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
@@ -788,3 +789,16 @@ async def test_without_pages_there_are_none(accounts: Failing) -> None:
             answer = await api.call(method, path, headers=CHANGED)
             assert answer.outcome == (HTTPStatus.NOT_FOUND, "not-found")
         await api.sign_up()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_templates_that_cannot_be_used_end_the_start_with_one_line(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/sign_in.html").write_text("{% if %}")
+    line = ("serve", "--port", "0", "--data-dir", str(tmp_path / "data"), "--workers", workers, "--pages-templates", "own")
+    status, output, errors = await run_to_end(*line, cwd=tmp_path)
+    assert (status, output) == (1, "")
+    last = errors.strip().splitlines()[-1]
+    assert "--pages-templates: " in last
+    assert "sign_in.html, line 1" in last
+    assert "Traceback" not in errors
