@@ -21,7 +21,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -304,8 +304,8 @@ _OF_NOBODY: Final = _dumped_nobody()
 """What is decoded in the place of an account that is not there."""
 
 
-async def serve(path: Path) -> None:
-    """Serve the HTTP API on a file, at port 8080 of this machine, until the program is interrupted."""
+async def serve(path: Path, port: int) -> None:
+    """Serve the HTTP API on a file, at a port of this machine, until the program is interrupted."""
     from aiohttp import web
 
     from pickguard import Argon2Hasher, Services, Settings, build_services
@@ -318,8 +318,8 @@ async def serve(path: Path) -> None:
 
     runner = web.AppRunner(create_app(Settings(store="memory:"), services=services))
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 8080).start()
-    print("http://127.0.0.1:8080")
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     try:
         await asyncio.Event().wait()
     finally:
@@ -327,4 +327,5 @@ async def serve(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 8080))
