@@ -86,6 +86,8 @@ KNOWN: Final[Mapping[tuple[str, str], Route]] = {
     ("DELETE", "/v1/sessions/current"): Route(None, 204, NOTHING),
     ("POST", "/v1/sessions/current/reauthentication"): Route(ReauthenticationBody, 200, LOG_IN),
     ("DELETE", "/v1/sessions/{id}"): Route(None, 204, NOTHING),
+    # Takes a form, and nothing at all from whoever is no service: whoever has only accounts gets no success.
+    ("POST", "/v1/introspection"): Route(None, 200, NOTHING),
     ("GET", "/livez"): Route(None, 200, STATUS),
     ("GET", "/readyz"): Route(None, 200, STATUS),
 }

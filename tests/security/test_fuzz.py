@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -27,13 +28,14 @@ from pickguard.adapters.memory import MemoryAccounts
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
+from pickguard.entrypoints.http.introspection import SERVICE_ROUTES
 from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.receipts import Receipts
 from tests.security.conftest import PATIENCE
 from tests.security.known_routes import KNOWN, MEANT, THEIR_EMAIL, Route
 from tests.support.fakes import RecordedMail
-from tests.support.http import Answer, Api, serving
+from tests.support.http import SETTINGS, Answer, Api, serving
 from tests.support.strategies import json_values
 
 ROUNDS: Final = int(os.environ.get("PICKGUARD_FUZZ_ROUNDS", "1"))
@@ -245,7 +247,7 @@ def rounds(count: int) -> settings:
 
 
 def test_every_route_is_known() -> None:
-    assert {(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES)} == set(KNOWN), (
+    assert {(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES, *SERVICE_ROUTES)} == set(KNOWN), (
         "tell KNOWN what a new route reads and gives"
     )
 
@@ -253,11 +255,18 @@ def test_every_route_is_known() -> None:
 @asynccontextmanager
 async def serving_with_mail(accounts: AccountRepository, receipts: Receipts | None = None) -> AsyncGenerator[Api]:
     """Serve every route that there is."""
-    async with (
-        LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
-        serving(accounts, receipts=receipts, mailer=RecordedMail(), deferred=deferred) as api,
-    ):
-        yield api
+    with NamedTemporaryFile("w") as credentials:
+        async with (
+            LoopDeferred(pauses=(), spread=timedelta(0)) as deferred,
+            serving(
+                accounts,
+                receipts=receipts,
+                mailer=RecordedMail(),
+                deferred=deferred,
+                settings=attrs.evolve(SETTINGS, service_credentials=Path(credentials.name)),
+            ) as api,
+        ):
+            yield api
 
 
 @pytest.mark.requirement(15, 38, 40, 42, 80, 82, 85)

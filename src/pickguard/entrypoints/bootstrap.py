@@ -16,6 +16,7 @@ from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.mail.location import MailLocation, Transport
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
+from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.turns import LoopTurns
 from pickguard.domain.model.challenges import ChallengeRules
@@ -28,6 +29,7 @@ from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.counting import Counting
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.imports import Imports
+from pickguard.domain.services.introspection import Introspection
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.password_checks import PasswordChecks
 from pickguard.domain.services.profiles import Profiles
@@ -50,6 +52,7 @@ from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
+from pickguard.ports.service_credentials import ServiceCredentialSource
 
 if TYPE_CHECKING:
     from pickguard.adapters.mail.transports import MessageTransport
@@ -81,6 +84,8 @@ class Services:
     """None where there is no mail."""
     recovery: Recovery | None
     """None where there is no mail."""
+    introspection: Introspection | None
+    """None where no other service has a credential."""
     imports: Imports
     password_screen: PasswordScreen
     fields: FieldExaminer
@@ -107,6 +112,7 @@ def build_services(
     pace: Pace | None = None,
     common_passwords: CommonPasswords | None = None,
     breaches: BreachedPasswords | None = None,
+    service_credentials: ServiceCredentialSource | None = None,
     password_rules: PasswordRules | None = None,
     session_rules: SessionRules | None = None,
     challenge_rules: ChallengeRules | None = None,
@@ -121,7 +127,7 @@ def build_services(
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
     several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
     reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
-    `common_passwords` alone.
+    `common_passwords` alone. Without `service_credentials` no other service may ask whose a token is.
     """
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
@@ -201,6 +207,9 @@ def build_services(
         )
         if letters.enabled
         else None,
+        introspection=None
+        if service_credentials is None
+        else Introspection(authentication=authentication, credentials=service_credentials, events=events, clock=clock),
         imports=Imports(accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields),
         password_screen=screen,
         fields=fields,
@@ -359,6 +368,15 @@ async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords
         yield service
 
 
+def _open_service_credentials(settings: Settings) -> ServiceCredentialFile | None:
+    if settings.service_credentials is None:
+        return None
+    try:
+        return ServiceCredentialFile(settings.service_credentials)
+    except ValueError as error:
+        raise SettingsError(f"--service-credentials: {error}") from None
+
+
 @asynccontextmanager
 async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
     """Open what sends mail; None where there is none. Raises `SettingsError` for what cannot be used."""
@@ -437,6 +455,7 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
             mailer=mailer,
             deferred=deferred,
             breaches=breaches,
+            service_credentials=_open_service_credentials(settings),
             password_rules=PasswordRules(min_length=settings.password_min_length, service_name=settings.service_name),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from pickguard.entrypoints.commands.service_credential import service_credential_command
 from pickguard.entrypoints.settings import Option, Settings, SettingsError, options, read_duration, show_value
 
 FAILED = 1
@@ -168,6 +169,9 @@ def tune_command(*, target: str, memory_mib: int | None, budget: str, as_json: b
         _fail(str(error), FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+cli.add_command(service_credential_command)
 
 
 def _read_time(flag: str, text: str, most: timedelta) -> timedelta:

@@ -20,6 +20,7 @@ import attrs
 
 from pickguard.adapters.mail.location import MailLocation
 from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, split_url
+from pickguard.adapters.service_credentials import read_service_credentials
 from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.users import EmailAddress
@@ -433,6 +434,13 @@ class Settings:
         "Where people reach the service, for links in mails. The address that it announces if not given.",
         "URL",
     )
+    service_credentials: Path | None = _setting(
+        None,
+        _path,
+        "File with the credentials of other services, which may then ask whose a token is (RFC 7662): a line for each, as "
+        "pickguard service-credential makes them. It is read again when it has changed.",
+        "PATH",
+    )
     service_name: str = _setting("Pickguard", _title, "What the service is called in mails.", "NAME")
     registration: str = _setting(
         "open",
@@ -563,6 +571,11 @@ class Settings:
         if self.wait_replicas and self.wait_timeout >= self.store_timeout:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
         self._check_accounts()
+        if self.service_credentials is not None:
+            try:
+                read_service_credentials(self.service_credentials)
+            except ValueError as error:
+                raise SettingsError(f"--service-credentials: {error}") from None
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
 

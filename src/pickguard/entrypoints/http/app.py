@@ -16,6 +16,7 @@ from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
 from pickguard.entrypoints.http.cors import CrossOrigin
 from pickguard.entrypoints.http.explanations import explain
+from pickguard.entrypoints.http.introspection import SERVICE_ROUTES
 from pickguard.entrypoints.http.keys import CROSS_ORIGIN, DEADLINE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
@@ -64,7 +65,8 @@ def create_app(
 
     app.cleanup_ctx.append(open_and_close)
     app.on_response_prepare.append(_add_headers)
-    for method, path, handler in (*ROUTES, *(MAIL_ROUTES if settings.mail else ())):
+    routes = (*ROUTES, *(MAIL_ROUTES if settings.mail else ()), *(SERVICE_ROUTES if settings.service_credentials else ()))
+    for method, path, handler in routes:
         if method == hdrs.METH_GET:
             app.router.add_get(path, handler, expect_handler=_expect)
         else:

@@ -14,7 +14,7 @@ from pickguard.domain.model.errors import Fault, InvalidFields
 from pickguard.domain.model.identifiers import SessionId
 from pickguard.domain.model.sessions import Session, SessionRules
 from pickguard.domain.model.users import User
-from pickguard.domain.services.authentication import LoggedIn
+from pickguard.domain.services.authentication import LoggedIn, Principal
 from pickguard.domain.services.sessions import SessionList
 
 Body = TypeVar("Body")
@@ -175,6 +175,32 @@ def render_log_in(logged_in: LoggedIn, rules: SessionRules, *, with_pending: boo
             "expires_in": int((session.expires_at(rules) - session.last_used_at).total_seconds()),
             "session": _session(session, rules, session.id),
             "user": _user(logged_in.user, with_pending=with_pending),
+        }
+    )
+
+
+def render_introspection(principal: Principal | None, rules: SessionRules) -> bytes:
+    """Return what a token is as JSON: the members of RFC 7662, section 2.2, and claims that OpenID Connect has names for.
+
+    A token is issued when the password is proved, so it was issued (`iat`) at `auth_time`. `exp` moves with each use.
+    """
+    if principal is None:
+        return b'{"active":false}'
+    user, session = principal.user, principal.session
+    proved = int(session.authenticated_at.timestamp())
+    return orjson.dumps(
+        {
+            "active": True,
+            "token_type": "Bearer",
+            "sub": str(user.id),
+            "sid": str(session.id),
+            "username": user.email.value,
+            "iat": proved,
+            "exp": int(session.expires_at(rules).timestamp()),
+            "auth_time": proved,
+            "name": user.name.value,
+            "email": user.email.value,
+            "email_verified": user.email_verified,
         }
     )
 
