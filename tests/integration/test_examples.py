@@ -131,7 +131,7 @@ def test_every_example_is_run_and_listed() -> None:
     "block", re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL), ids=lambda _: str(next(NUMBERS))
 )
 def test_each_program_of_the_page_can_be_run_by_itself(block: str) -> None:
-    exec(compile(block, "docs/services.md", "exec"), {"__name__": "page"})  # noqa: S102 (our own)
+    exec(compile(block, "docs/services.md", "exec"), {"__name__": "page"})
 
 
 @pytest.mark.parametrize("example", SHOPS)
