@@ -14,9 +14,18 @@ from pickguard.domain.model.service_credentials import (
     ServiceCredentials,
     ServiceSecret,
 )
+from pickguard.entrypoints.commands.common import Command, fail, refuse
 
 
-@click.command("service-credential")
+@click.command(
+    "service-credential",
+    cls=Command,
+    examples="""
+    pickguard service-credential shop
+    pickguard service-credential shop --append services.credentials
+    pickguard service-credential shop --json | jq -r .secret
+    """,
+)
 @click.argument("name")
 @click.option(
     "--append",
@@ -26,23 +35,18 @@ from pickguard.domain.model.service_credentials import (
     help="Add the line to this file, which is made if need be, and print the secret alone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs.")
-def service_credential_command(*, name: str, file: Path | None, as_json: bool) -> None:
-    r"""Make a credential for the service NAME, with which it may ask whose a token is (RFC 7662).
+def command(*, name: str, file: Path | None, as_json: bool) -> None:
+    """Make a credential for the service NAME, with which it may ask whose a token is (RFC 7662).
 
     The secret is for the service and is printed this once; the line is for the file of --service-credentials, and holds no
     secret. A second line with the same name lets a new secret take the place of an old one: add it, give the service the new
     secret, then remove the old line.
-
-    \b
-    Examples:
-      pickguard service-credential shop
-      pickguard service-credential shop --append services.credentials
     """
     secret = ServiceSecret(secret=secrets.token_bytes(SERVICE_SECRET_BYTES))
     try:
         credential = ServiceCredential(name=name, digest=secret.digest)
     except ValueError:
-        raise click.UsageError(f"{name!r} is no name of a service: give {NAME_RULE}") from None
+        refuse(f"{name!r} is no name of a service: give {NAME_RULE}")
     if file is not None:
         _append(file, credential)
     text, line = secret.reveal(), credential.line()
@@ -64,8 +68,8 @@ def _append(file: Path, credential: ServiceCredential) -> None:
             gap = "" if not content or content.endswith("\n") else "\n"
             opened.write(f"{gap}{credential.line()}\n")
     except OSError as error:
-        raise click.ClickException(f"--append: {file} cannot be written: {error.strerror}") from None
+        fail(f"--append: {file} cannot be written: {error.strerror}")
     except UnicodeDecodeError:
-        raise click.ClickException(f"--append: {file} is not text in UTF-8") from None
+        fail(f"--append: {file} is not text in UTF-8")
     except ValueError as error:
-        raise click.ClickException(f"--append: {file}: {error}; nothing was added") from None
+        fail(f"--append: {file}: {error}; nothing was added")

@@ -4,8 +4,7 @@ from aiohttp import hdrs, web
 
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import ProblemError, problem
-from pickguard.entrypoints.http.requests import client_of, read_form, service_credential
-from pickguard.entrypoints.http.routes import JSON_TYPE
+from pickguard.entrypoints.http.requests import JSON, client_of, read_form, service_credential
 from pickguard.entrypoints.http.schemas import render_introspection
 
 
@@ -24,7 +23,7 @@ async def introspect(request: web.Request) -> web.Response:
     if token is None:
         raise ProblemError(problem("malformed-body", "The form has no parameter token: the token that is asked about."))
     principal = await services.introspection.introspect(token)
-    return web.Response(body=render_introspection(principal, services.session_rules), content_type=JSON_TYPE)
+    return web.Response(body=render_introspection(principal, services.session_rules), content_type=JSON[0])
 
 
 SERVICE_ROUTES = ((hdrs.METH_POST, "/v1/introspection", introspect),)
