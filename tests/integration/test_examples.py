@@ -3,14 +3,12 @@
 import asyncio
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -21,15 +19,15 @@ import pytest
 
 from pickguard.adapters.engine import Engine
 from pickguard.client import PickguardClient
+from tests.support.code_blocks import blocks_for
 from tests.support.fakes import GOOD_PASSWORD
 from tests.support.processes import PATIENCE, run, serving
 from tests.support.serving import clean_environment
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = ROOT / "examples"
-PAGE: Final = (ROOT / "docs" / "services.md").read_text()
+KNOWS_SHOP: Final = "--service-credentials services.credentials"
 PICKGUARD: Final = str(Path(sys.executable).with_name("pickguard"))
-NUMBERS: Final = count(1)
 SHOPS: Final = ["aiohttp_over_http.py", "aiohttp_in_process.py", "fastapi_app.py", "starlette_app.py"]
 PROGRAMS: Final = ["library.py", "client_tour.py", "introspection.sh"]
 
@@ -52,7 +50,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, valkey: Engine) -> Generat
     """A service with its development certificate, on a server that others may use beside it, which knows a shop."""
     directory = tmp_path_factory.mktemp("examples")
     secret = run([PICKGUARD, "service-credential", "shop", "--append", "services.credentials"], directory=directory).strip()
-    store = ["--store", valkey.url, "--service-credentials", "services.credentials"]
+    store = ["--store", valkey.url, *KNOWS_SHOP.split()]
     environment = clean_environment()
     with serving([PICKGUARD, "serve", "--port", "0", *store], environment, directory) as served:
         ca = directory / "pickguard-data" / "tls" / "cert.pem"
@@ -125,14 +123,7 @@ def test_every_example_is_run_and_listed() -> None:
     assert there - adapter == {*SHOPS, *PROGRAMS}
     listed = (EXAMPLES / "README.md").read_text()
     for name in there - {"__init__.py"}:
-        assert f"[`{name}`]({name})" in listed
-
-
-@pytest.mark.parametrize(
-    "block", re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL), ids=lambda _: str(next(NUMBERS))
-)
-def test_each_program_of_the_page_can_be_run_by_itself(block: str) -> None:
-    exec(compile(block, "docs/services.md", "exec"), {"__name__": "page"})
+        assert f"]({name})" in listed
 
 
 @pytest.mark.parametrize("example", SHOPS)
@@ -208,6 +199,9 @@ async def test_the_tour_goes_as_its_example_says(service: Service) -> None:
 async def test_a_script_introspects(service: Service) -> None:
     if os.environ.get("CI") != "true" and not shutil.which("curl"):
         return  # as the README says, outside of CI the tests do without it
+    start, ask_, shown = (block.text for block in blocks_for("test_a_script_introspects"))
+    assert start == "pickguard service-credential shop --append services.credentials\npickguard serve " + KNOWS_SHOP + "\n"
+    assert ask_ == 'printf %s "$TOKEN" | PICKGUARD_SERVICE_SECRET=pgs_… sh examples/introspection.sh\n'
     command = ["sh", str(EXAMPLES / "introspection.sh")]
     async with service.client() as accounts:
         token = await sign_up(accounts)
@@ -215,7 +209,6 @@ async def test_a_script_introspects(service: Service) -> None:
         status, told = await run_program(*command, service=service, sent=token)
         assert status == 0, told
         assert {"active": True, "sub": user.id, "email": user.email}.items() <= json.loads(told).items()
-        (shown,) = re.findall(r"^```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
         assert list(json.loads(shown)) == list(json.loads(told))
         await accounts.log_out(token)
         assert await run_program(*command, service=service, sent=token) == (0, '{"active":false}')
