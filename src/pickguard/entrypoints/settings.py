@@ -471,7 +471,14 @@ class Settings:
         "pickguard service-credential makes them. It is read again when it has changed.",
         "PATH",
     )
-    service_name: str = _setting("Pickguard", _title, "What the service is called in mails.", "NAME")
+    service_name: str = _setting("Pickguard", _title, "What the service is called in mails and on its pages.", "NAME")
+    no_pages: bool = _setting(False, read_switch, "Serve the API alone, without the account pages at /account.")
+    pages_templates: Path | None = _setting(
+        None,
+        _path,
+        "Directory with templates, texts.toml, style.css and custom.css of one's own for the account pages.",
+        "DIRECTORY",
+    )
     registration: str = _setting(
         "open",
         _one_of("open", "private", "closed"),
@@ -608,11 +615,10 @@ class Settings:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
         self._check_admin()
         self._check_accounts()
-        if self.service_credentials is not None:
-            try:
-                read_service_credentials(self.service_credentials)
-            except ValueError as error:
-                raise SettingsError(f"--service-credentials: {error}") from None
+        if self.pages_templates is not None and not self.pages_templates.is_dir():
+            raise SettingsError(f"--pages-templates: {self.pages_templates} is no directory")
+        if self.pages_templates is not None and self.no_pages:
+            raise SettingsError("--pages-templates is of no use with --no-pages")
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
 
@@ -640,6 +646,7 @@ class Settings:
     def _check_accounts(self) -> None:
         """Raise where what is chosen about accounts and passwords makes no sense."""
         self._check_mail()
+        self._check_services()
         if self.registration == "private" and not self.mail:
             raise SettingsError("--registration private needs --mail: without it no address can be verified")
         if self.profile == "nist":
@@ -648,6 +655,13 @@ class Settings:
             raise SettingsError("--breach-timeout must be shorter than --request-timeout, or nobody could register without it")
         if self.hash_memory * self.hash_time_cost > MAX_HASH_WORK_KIB:
             raise SettingsError("--hash-memory times --hash-time-cost must be at most 16 GiB: a hash would take many seconds")
+
+    def _check_services(self) -> None:
+        if self.service_credentials is not None:
+            try:
+                read_service_credentials(self.service_credentials)
+            except ValueError as error:
+                raise SettingsError(f"--service-credentials: {error}") from None
 
     @classmethod
     def load(cls, given: Mapping[str, str | None], environment: Mapping[str, str]) -> Self:

@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import ProblemError, problem
-from pickguard.entrypoints.http.requests import JSON, client_of, read_form, service_credential
+from pickguard.entrypoints.http.requests import JSON, client_of, read_parameters, service_credential
 from pickguard.entrypoints.http.schemas import render_introspection
 
 
@@ -18,7 +18,7 @@ async def introspect(request: web.Request) -> web.Response:
         raise web.HTTPNotFound
     name, secret = service_credential(request)
     services.introspection.admit(secret, name=name, client=client_of(request))
-    form = await read_form(request)
+    form = await read_parameters(request)
     token = form.get("token")
     if token is None:
         raise ProblemError(problem("malformed-body", "The form has no parameter token: the token that is asked about."))

@@ -121,14 +121,18 @@ async def read_json(request: web.Request, accepted: tuple[str, ...] = JSON) -> A
         raise ProblemError(problem("malformed-body", f"{message[0].upper()}{message[1:]}.")) from None
 
 
-async def read_form(request: web.Request) -> dict[str, str]:
+async def read_form(request: web.Request) -> bytes:
+    """Return a form that a browser sent, encoded as it is. Raises problems for its type, its size and its pace."""
+    _check_type(request, FORM)
+    return await _read_body(request)
+
+
+async def read_parameters(request: web.Request) -> dict[str, str]:
     """Return the parameters of a form (RFC 6749, appendix B). Raises problems as `read_json` does.
 
     A parameter that is sent twice is a problem, one without a value is as if it were not there (section 3.1).
     """
-    _check_type(request, FORM)
-    data = await _read_body(request)
-    text = data.decode("ascii", "replace")
+    text = (await read_form(request)).decode("ascii", "replace")
     if not _FORM_TEXT.fullmatch(text):
         raise ProblemError(problem("malformed-body", "The body has characters that a form writes as percent signs and digits."))
     try:
