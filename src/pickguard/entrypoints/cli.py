@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "users": "users",
     "doctor": "doctor",
     "tune-argon2": "tune_argon2",
+    "service-credential": "service_credential",
 }
 """The commands, in the order of the help, and the module of each."""
 
