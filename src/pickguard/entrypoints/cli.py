@@ -12,8 +12,11 @@ from pickguard.entrypoints.commands.common import INTERRUPTED, MISUSED, say
 COMMANDS: Final = {
     "serve": "serve",
     "users": "users",
+    "import": "import_users",
+    "export": "export_users",
     "doctor": "doctor",
     "tune-argon2": "tune_argon2",
+    "completion": "completion",
 }
 """The commands, in the order of the help, and the module of each."""
 

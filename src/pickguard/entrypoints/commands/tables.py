@@ -21,6 +21,7 @@ _DATE: Final = 10
 _SESSIONS: Final = 8
 _STATE: Final = 10
 _ID: Final = 36
+_UNBOUNDED: Final = 100
 _LEAST_ADDRESS: Final = 22
 _LEAST_NAME: Final = 12
 _LONGEST_ADDRESS: Final = 44
@@ -47,7 +48,7 @@ class Listing:
     def __init__(self, *, show_ids: bool | None = None) -> None:
         self._console = Console(soft_wrap=True, highlight=False)
         is_bounded = self._console.is_terminal or "COLUMNS" in os.environ
-        width = self._console.width if is_bounded else 0
+        width = self._console.width if is_bounded else _UNBOUNDED
         fixed = 2 * _DATE + _SESSIONS + _STATE + 5 * _GAP
         with_ids = width >= fixed + _ID + _GAP + _LEAST_ADDRESS + _LEAST_NAME + 20 if show_ids is None else show_ids
         left = width - fixed - (_ID + _GAP) * with_ids
