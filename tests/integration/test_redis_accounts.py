@@ -12,7 +12,7 @@ from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.encoding import account_key
 from pickguard.domain.model.sessions import USER_AGENT_MAX_LENGTH, Client, SessionRules
 from pickguard.domain.model.users import EmailAddress
-from tests.contracts.account_repository import AccountRepositoryContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract
 from tests.support.accounts import a_session, an_account, operation
 from tests.support.engines import PROGRAMS
 

@@ -2,7 +2,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from pickguard.adapters.redis.accounts import RedisAccounts
-from tests.contracts.account_repository import AccountRepositoryContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract
 
 
 class TestRedisAccountsOnFakeredis(AccountRepositoryContract):
