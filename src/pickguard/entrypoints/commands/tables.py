@@ -22,7 +22,7 @@ _SESSIONS: Final = 8
 _STATE: Final = 10
 _ID: Final = 36
 _UNBOUNDED: Final = 100
-_LEAST_ADDRESS: Final = 22
+_LEAST_ADDRESS: Final = 20
 _LEAST_NAME: Final = 12
 _LONGEST_ADDRESS: Final = 44
 _LONGEST_NAME: Final = 28
@@ -190,14 +190,14 @@ def _print_rows(console: Console, title: str, heads: Sequence[str], rows: Sequen
     if not rows:
         console.print(Text(f"  {none}", style="dim"))
         return
-    table = Table.grid(padding=(0, _GAP))
+    table = Table.grid(padding=(0, _GAP), expand=True)
     for _ in heads[:-1]:
         table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_row(*(Text(head, style="dim") for head in heads))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+    console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _place(client: Client) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from pickguard.entrypoints.commands.common import (
     STORE_SETTINGS,
     Command,
     fail,
+    interruptible,
     load,
     packages_of_the_server,
     refuse,
@@ -369,9 +370,9 @@ def _go_on(what: str, view: AccountView, *, yes: bool, dry_run: bool, as_json: b
         return True
     if not sys.stdin.isatty():
         refuse(f"{what} asks before it does anything, and nobody can answer here: add --yes")
-    if not click.confirm(asks.format(shown=shown, sessions=sessions), err=True):
-        fail("nothing was done")
-    return True
+    with interruptible():
+        is_confirmed = click.confirm(asks.format(shown=shown, sessions=sessions), err=True)
+    return is_confirmed or fail("nothing was done")
 
 
 _WORDS: Final = {
