@@ -859,7 +859,16 @@ def assert_explained(heading: str, messages: set[str], *, but: str = "[^\\s\\S]"
     assert left == [], f"docs/operations.md, {heading!r}, explains what is never said"
 
 
-ERRORS: Final = ("ServingError", "EngineError", "StoreUnavailable", "NotSentError", "CertificateError", "DoctorError")
+ERRORS: Final = (
+    "ServingError",
+    "AdminListeningError",
+    "TokensError",
+    "EngineError",
+    "StoreUnavailable",
+    "NotSentError",
+    "CertificateError",
+    "DoctorError",
+)
 ANSWERS_ONLY: Final = {
     "no node of the cluster has this key's slot",
     "the client was closed",

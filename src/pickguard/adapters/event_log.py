@@ -44,7 +44,8 @@ class LoggedEvents:
                 **({"by": "operator"} if event.by_operator else {}),
                 **attrs.asdict(event, recurse=False, filter=lambda field, _: field.name not in _TOLD_OTHERWISE),
             }
-            logger.info("%s", json.dumps({name: _plain(value) for name, value in content.items()}))
+            fields = {name: _plain(value) for name, value in content.items()}
+            logger.info("%s", json.dumps(fields), extra={"fields": fields})
 
 
 def _plain(value: object) -> object:

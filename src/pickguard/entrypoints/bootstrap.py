@@ -1,10 +1,12 @@
 """The composition root: the one place that knows which adapter stands behind which port."""
 
+import importlib.util
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -17,6 +19,9 @@ from pickguard.adapters.mail.location import MailLocation, Transport
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts, NoDirectory
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
+from pickguard.adapters.telemetry.board import Board
+from pickguard.adapters.telemetry.metrics import STORE_PORTS, Metrics, Routes, make_board
+from pickguard.adapters.telemetry.observing import Watch, observed
 from pickguard.adapters.turns import LoopTurns
 from pickguard.domain.model.challenges import ChallengeRules
 from pickguard.domain.model.credentials import PasswordRules
@@ -53,7 +58,11 @@ from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
 if TYPE_CHECKING:
+    from pickguard.adapters.mail.outbox import MailWatch
     from pickguard.adapters.mail.transports import MessageTransport
+    from pickguard.adapters.telemetry.tracing import Tracing
+
+Port = TypeVar("Port")
 
 logger = logging.getLogger("pickguard.store")
 
@@ -61,6 +70,7 @@ __all__ = [
     "Argon2Hasher",
     "Argon2Parameters",
     "MemoryAccounts",
+    "Metrics",
     "Services",
     "available_cores",
     "build_services",
@@ -385,7 +395,7 @@ async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords
 
 
 @asynccontextmanager
-async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
+async def open_mailer(settings: Settings, *, watch: "MailWatch | None" = None) -> AsyncGenerator[Mailer | None]:
     """Open what sends mail; None where there is none. Raises `SettingsError` for what cannot be used."""
     location = settings.mail_location
     if location is None:
@@ -406,7 +416,7 @@ async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
     except TemplateError as error:
         raise SettingsError(f"--mail-templates: {error}") from None
     transport = _mail_transport(settings, location)
-    async with Outbox(renderer.render, transport, grace=settings.shutdown_timeout) as outbox:
+    async with Outbox(renderer.render, transport, grace=settings.shutdown_timeout, watch=watch) as outbox:
         yield outbox
 
 
@@ -431,13 +441,107 @@ def _mail_transport(settings: Settings, location: MailLocation) -> "MessageTrans
         raise SettingsError(f"--mail-ca: {settings.mail_ca} has no certificates in PEM") from None
 
 
+@attrs.frozen(kw_only=True)
+class Telemetry:
+    """What watches the adapters of one process; nothing, where nothing is said, and then it costs nothing."""
+
+    metrics: Metrics | None = None
+    tracing: "Tracing | None" = None
+
+    def around_store(self, store: Store, *, system: str) -> Store:
+        """Return the same store, with all that is asked of it watched."""
+
+        def around(name: str, target: Port) -> Port:
+            watches: list[Watch] = []
+            if self.tracing is not None:
+                watches.append(self.tracing.store(name, system))
+            if self.metrics is not None:
+                watches.append(self.metrics.store.port(name))
+            return observed(target, port=STORE_PORTS[name], watches=watches)
+
+        return Store(
+            accounts=around("accounts", store.accounts),
+            directory=around("directory", store.directory),
+            receipts=around("receipts", store.receipts),
+            limits=around("limits", store.limits),
+        )
+
+    def around_hasher(self, hasher: PasswordHasher) -> PasswordHasher:
+        """Return the same hasher, traced. It is measured in its pool, where the wait and the work can be told apart."""
+        return observed(hasher, port=PasswordHasher, watches=[self.tracing.hashing()] if self.tracing else [])
+
+    def around_events(self, events: EventPublisher) -> EventPublisher:
+        """Return what counts the events and passes them on."""
+        return events if self.metrics is None else self.metrics.counted(events)
+
+
+class Measuring:
+    """The metrics of all workers. Make it before they are forked. Raises `SettingsError` where a package is missing."""
+
+    def __init__(self, *, routes: Sequence[tuple[str, str]], statuses: Sequence[int], workers: int) -> None:
+        try:
+            from pickguard.adapters.telemetry.exposition import Exposer  # noqa: PLC0415 (where it is asked for)
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"the package {error.name} is not installed: --admin-listen needs pickguard[server]") from error
+        self._routes = Routes(pairs=routes, statuses=statuses)
+        self._board: Board = make_board(self._routes, workers=workers)
+        self.exposer: Exposer = Exposer(self._board)
+
+    def of_worker(self, worker: int, pid: int) -> Metrics:
+        """Return what one worker counts in, in its own process."""
+        metrics = Metrics(self._board.part(worker), self._routes)
+        metrics.is_run_by(pid)
+        return metrics
+
+
+def wants_traces(environment: Mapping[str, str]) -> bool:
+    """Tell whether traces are to be sent: OpenTelemetry's variables say so, and its packages are there. If not, warn."""
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if (
+        not any(environment.get(name) for name in endpoints)
+        or environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() != "otlp"
+    ):
+        return False
+    if all(map(_is_installed, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
+        return True
+    logger.warning("no traces are sent, though there is an endpoint for them: install pickguard[otel]")
+    return False
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
 @asynccontextmanager
-async def open_services(settings: Settings | None = None, *, events: EventPublisher | None = None) -> AsyncGenerator[Services]:
-    """Open the store and wire the use cases to it.
+async def open_tracing(*, wanted: bool, grace: timedelta) -> AsyncGenerator["Tracing | None"]:
+    """Open what traces this process, where that is wanted, and send at the end what is left, for as long as the grace lasts."""
+    if not wanted:
+        yield None
+        return
+    from pickguard.adapters.telemetry.tracing import Tracing, make_provider  # noqa: PLC0415 (where it is asked for)
+
+    tracing = Tracing(make_provider())
+    try:
+        yield tracing
+    finally:
+        await tracing.close(grace)
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings | None = None, *, events: EventPublisher | None = None, telemetry: Telemetry | None = None
+) -> AsyncGenerator[Services]:
+    """Open the store and wire the use cases to it. `telemetry` is what watches them.
 
     Raises `SettingsError` for a store that only `pickguard serve` can open, `StoreUnavailable` for one that does not answer.
     """
     settings = settings or Settings(store="memory:")
+    telemetry = telemetry or Telemetry()
+    metrics = telemetry.metrics
     hasher = Argon2Hasher(
         parameters=Argon2Parameters(
             memory_kib=settings.hash_memory, time_cost=settings.hash_time_cost, parallelism=settings.hash_parallelism
@@ -445,20 +549,22 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         threads=settings.hash_threads or None,
         wait_budget=settings.hash_wait,
         foreign=ForeignPasswordHashes(),
+        watch=metrics.hashing if metrics else None,
     )
     async with (
-        open_store(settings) as store,
+        open_store(settings) as opened,
         hasher,
         _open_breaches(settings) as breaches,
-        open_mailer(settings) as mailer,
+        open_mailer(settings, watch=metrics.mail if metrics else None) as mailer,
         LoopDeferred(grace=settings.shutdown_timeout) as deferred,
     ):
+        store = telemetry.around_store(opened, system="memory" if settings.store_location() is None else "redis")
         yield build_services(
             accounts=store.accounts,
             directory=store.directory,
             receipts=store.receipts,
-            hasher=hasher,
-            events=events,
+            hasher=telemetry.around_hasher(hasher),
+            events=telemetry.around_events(events or LoggedEvents(request_id=CURRENT_REQUEST.get)),
             limiter=store.limits,
             mailer=mailer,
             deferred=deferred,

@@ -37,37 +37,35 @@ async def pages(
 async def listed(
     directory: AccountDirectory, *, limit: int = 7, wanted: Callable[[User], bool] | None = None
 ) -> list[DirectoryEntry]:
-    """Return the entries of all pages."""
+    """Return all that is listed."""
     return [entry async for page in pages(directory, limit=limit, wanted=wanted) for entry in page.entries]
 
 
 async def many(accounts: AccountRepository, count: int, *, name: str = "user", sessions: int = 0) -> list[Account]:
-    """Add so many accounts, and return them."""
+    """Store so many accounts and return them."""
     made = [an_account(f"{name}{number}@example.com", sessions=sessions) for number in range(count)]
     await asyncio.gather(*(accounts.add(account, operation=operation()) for account in made))
     return made
 
 
 class AccountDirectoryContract:
-    """Tests of listings, alone and beside writes. Subclass it as ``Test…``.
+    """Shows that an adapter lists the accounts of its store as `AccountDirectory` promises.
 
-    Override the fixtures `accounts` and `directory`, with a repository on an empty store and the directory of that store.
-
-    What passes shows every account page by page, whatever is written meanwhile. What is not shown: how long a page takes where
-    there are very many accounts, and what becomes of a cursor when the store is restarted.
+    Subclass it with two fixtures, on one store that is empty for each test: `accounts`, a repository, and `directory`.
+    It does not show what happens where the store is lost in between, nor that a listing keeps others waiting.
     """
 
     @overridable
     @pytest.fixture
     def accounts(self) -> AccountRepository:
-        """Return a repository on an empty store."""
-        raise NotImplementedError(f"{type(self).__name__} has to override the fixture `accounts` with a repository")
+        """Return a repository on an empty store. To be overridden."""
+        raise NotImplementedError("override the fixture `accounts`: a repository on an empty store")
 
     @overridable
     @pytest.fixture
     def directory(self) -> AccountDirectory:
-        """Return the directory to be tested."""
-        raise NotImplementedError(f"{type(self).__name__} has to override the fixture `directory` with one to test")
+        """Return the directory of the same store. To be overridden."""
+        raise NotImplementedError("override the fixture `directory`: the directory of the store of `accounts`")
 
     @pytest.mark.asyncio
     async def test_where_there_is_nobody_nobody_is_listed(self, directory: AccountDirectory) -> None:
@@ -84,8 +82,8 @@ class AccountDirectoryContract:
         assert entry.user == account.user
         assert set(entry.sessions) == set(account.sessions)
 
-    @pytest.mark.asyncio
     @pytest.mark.parametrize("limit", [1, 7, 1000])
+    @pytest.mark.asyncio
     async def test_every_account_is_listed(self, accounts: AccountRepository, directory: AccountDirectory, limit: int) -> None:
         made = await many(accounts, 60)
         entries = await listed(directory, limit=limit)
@@ -123,8 +121,8 @@ class AccountDirectoryContract:
                 await accounts.remove(await stored(accounts, passing.pop()), operation=operation())
         assert {account.user.id for account in staying} <= seen
 
-    @pytest.mark.asyncio
     @pytest.mark.parametrize("cursor", ["", "0", "nonsense", "0123456789abcdef-0-0", "\ud800", "9" * 40, "x" * 5000])
+    @pytest.mark.asyncio
     async def test_what_is_no_cursor_is_refused(
         self, accounts: AccountRepository, directory: AccountDirectory, cursor: str
     ) -> None:
