@@ -601,6 +601,16 @@ def test_the_help_of_all_fits_a_terminal() -> None:
         assert max(map(len, outcome.output.splitlines())) <= 80
 
 
+async def test_the_description_of_the_api_is_that_of_the_service(data_dir: Path) -> None:
+    plain = Seen(*await run_to_end("openapi", "--no-tls", cwd=data_dir.parent))
+    assert plain.status == 0
+    async with serving(data_dir, "--no-tls") as service, service.client() as api:
+        status, served = await api.call("GET", "/openapi.json")
+    assert (status, plain.document) == (200, served)
+    mailing = Seen(*await run_to_end("openapi", "--mail", "console:", cwd=data_dir.parent))
+    assert set(mailing.document["paths"]) > set(served["paths"])
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_a_shell_can_read_what_it_needs(tmp_path: Path, shell: str) -> None:
     seen = Seen(*await run_to_end("completion", shell, cwd=tmp_path))

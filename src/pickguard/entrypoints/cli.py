@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "export": "export_users",
     "doctor": "doctor",
     "tune-argon2": "tune_argon2",
+    "openapi": "openapi",
     "completion": "completion",
 }
 """The commands, in the order of the help, and the module of each."""
