@@ -13,7 +13,7 @@ from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.http import strict_json
 from pickguard.entrypoints.http.forwarding import client_address
-from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
+from pickguard.entrypoints.http.keys import CLIENTS_SECONDS, DEADLINE, SETTINGS
 from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -46,6 +46,7 @@ UUID_TEXT: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]
 
 JSON: Final = ("application/json",)
 JSON_OR_MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
+FORM: Final = ("application/x-www-form-urlencoded",)
 
 
 def bearer_token(request: web.Request) -> str:
@@ -113,6 +114,12 @@ async def read_json(request: web.Request, accepted: tuple[str, ...] = JSON) -> A
     except strict_json.JsonError as error:
         message = str(error)
         raise ProblemError(problem("malformed-body", f"{message[0].upper()}{message[1:]}.")) from None
+
+
+async def read_form(request: web.Request) -> bytes:
+    """Return a form that a browser sent, encoded as it is. Raises problems for its type, its size and its pace."""
+    _check_type(request, FORM)
+    return await _read_body(request)
 
 
 def has_parameter(request: web.Request, name: str, value: str) -> bool:
@@ -239,12 +246,13 @@ def _too_large() -> ProblemError:
 async def _clients_own_time(request: web.Request) -> AsyncGenerator[None]:
     """Stop the clock of the request while the client is what it waits for."""
     deadline, loop = request[DEADLINE], asyncio.get_running_loop()
-    due = deadline.when()
-    left = None if due is None else due - loop.time()
+    due, began = deadline.when(), loop.time()
+    left = None if due is None else due - began
     if not deadline.expired():  # else what waits next is told
         deadline.reschedule(None)
     try:
         yield
     finally:
+        request[CLIENTS_SECONDS] = request.get(CLIENTS_SECONDS, 0.0) + loop.time() - began
         if not deadline.expired():
             deadline.reschedule(None if left is None else loop.time() + left)
