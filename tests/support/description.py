@@ -50,8 +50,7 @@ class Description:
 
     def slugs(self, response: dict[str, Any]) -> list[str]:
         """Return the problems that a response can be; an empty text where it is none."""
-        problem = self.resolved(response).get("content", {}).get("application/problem+json")
-        return [""] if problem is None else list(problem["examples"])
+        return [path.removeprefix("/problems/") for path in self.resolved(response).get("x-problems", ["/problems/"])]
 
     def resolved(self, found: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in found:
@@ -122,7 +121,10 @@ class Description:
         assert kind in content, f"{kind} is not described at {pointer}"
         if kind.endswith("json"):
             at = response["$ref"].removeprefix("#") if "$ref" in response else pointer
-            self._validate(json.loads(body), f"{at}/content/{_escape(kind)}/schema")
+            found = json.loads(body)
+            self._validate(found, f"{at}/content/{_escape(kind)}/schema")
+            if "x-problems" in self.resolved(response):
+                assert found["type"] in self.resolved(response)["x-problems"], f"{found['type']} is not described at {pointer}"
 
     def _check_request(self, line: Line, sent: bytes) -> None:
         body = f"/paths/{_escape(line[1])}/{line[0].lower()}/requestBody/content"

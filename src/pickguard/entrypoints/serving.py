@@ -749,6 +749,8 @@ def _announcement(settings: Settings, base: str, certificate: Path | None, opera
         lines.append(f"  workers      {settings.workers}")
     if settings.mail_location is not None:
         lines.append(f"  mail         {settings.mail_location.shown}")
+    if settings.docs == "on":
+        lines.append(f"  API          {base}/docs (to read and to try)")
     if operators:
         lines.append(f"  operators    {operators} (administration and metrics)")
     lines += ["", "Register a first user from another terminal:", f"  {attempt}", "", "Stop with Ctrl-C."]

@@ -153,7 +153,7 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
 def openapi_document(settings: Settings) -> dict[str, Any]:
     """Return the description of the API that a service with these settings has. Nothing is opened for it.
 
-    Raises `LookupError` where a route has no operation, or an operation no route with any settings.
+    Raises `LookupError` where a route has no operation.
     """
     described = operations(settings)
     served = [(method, path) for method, path, _ in routes(settings)]
@@ -187,6 +187,7 @@ class _Document:
         for slug in ("not-found", "method-not-allowed"):  # which are of no operation
             self._problem((slug,))
         tags = {operation.tag for operation in described.values()}
+        proofs = {operation.security for operation in described.values()}
         return {
             "openapi": "3.1.0",
             "info": _info(self._settings),
@@ -199,10 +200,7 @@ class _Document:
                 "parameters": dict(sorted(self._parameters.items())),
                 "headers": {name: header for name, header in sorted(self._headers.items()) if name in self._used_headers},
                 "securitySchemes": {
-                    name: scheme
-                    for security, schemes in _SECURITY.items()
-                    for name, scheme in schemes.items()
-                    if security in {BEARER, *(operation.security for operation in described.values())}
+                    name: scheme for kind, offered in _SECURITY.items() if kind in proofs for name, scheme in offered.items()
                 },
             },
         }
@@ -256,6 +254,7 @@ class _Document:
             examples = {each.slug: _example_of(each) for each in kinds}
             self._responses[component] = {
                 "description": " ".join(f"{each.title} ([{each.slug}]({each.path.lstrip('/')}))." for each in kinds),
+                "x-problems": [each.path for each in kinds],
                 "headers": self._named((*names, *self._every)),
                 "content": {CONTENT_TYPE: {"schema": _schema_of(kinds), "examples": examples}},
             }
@@ -442,13 +441,9 @@ def _closed(description: str, members: Schema) -> Schema:
 
 
 def _schema_of(kinds: Sequence[ProblemType]) -> Schema:
+    # One class for all of them, as generated clients want it. Which types a response can be is said beside it, in x-problems.
     name = "ProblemWithFaults" if kinds[0].status == HTTPStatus.UNPROCESSABLE_ENTITY else "Problem"
-    narrowed = {
-        "type": {"enum": [each.path for each in kinds]},
-        "title": {"enum": [each.title for each in kinds]},
-        "status": {"const": kinds[0].status},
-    }
-    return {"allOf": [{"$ref": f"#/components/schemas/{name}"}, {"properties": narrowed}]}
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _example_of(kind: ProblemType) -> Schema:

@@ -1,8 +1,8 @@
 """What each operation of the API reads and answers: the declarations that the API's description is made of.
 
-A route without one is refused when the application is made, and so is one without a route. Which schema a body or an answer has
-is said by naming its class in `schemas`; the statuses that many operations share follow from what an operation is said to do.
-Tests hold every answer of the service to what stands here.
+A route without one is refused when the application is made; one without a route fails a test. Which schema a body or an answer
+has is said by naming its class in `schemas`; the statuses that many operations share follow from what an operation is said to
+do. Tests hold every answer of the service to what stands here.
 """
 
 from collections.abc import Mapping
