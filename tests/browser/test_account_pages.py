@@ -197,6 +197,20 @@ async def test_long_words_do_not_make_a_page_wider(stage: Stage, seen: Seen, wid
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 
 
+async def test_text_of_twice_the_size_is_not_cut_off(stage: Stage, seen: Seen) -> None:
+    """WCAG 2.2, 1.4.4."""
+    page = await opened(stage, seen, viewport={"width": 640, "height": 900})
+    await sign_up(page)
+    for path in ("/account", "/account/address", "/account/sessions", "/account/activity", "/account/password"):
+        await page.goto(path)
+        await page.evaluate("document.documentElement.style.fontSize = '200%'")
+        cut_off = await page.evaluate(
+            "[...document.querySelectorAll('main *')].filter(each => each.getBoundingClientRect().right > innerWidth)"
+            ".map(each => each.outerHTML)"
+        )
+        assert cut_off == [], path
+
+
 async def test_a_keyboard_is_enough_to_sign_in(stage: Stage, seen: Seen) -> None:
     await stage.api.register()
     page = await opened(stage, seen)
