@@ -62,6 +62,7 @@ async def sign_up(page: Page) -> None:
     await expect(page.get_by_role("heading", name="Profile")).to_be_visible()
 
 
+@pytest.mark.requirement(90)
 @SCRIPTS
 async def test_the_life_of_an_account(stage: Stage, seen: Seen, scripts: bool) -> None:  # noqa: FBT001, PLR0915 (a journey)
     page = await opened(stage, seen, scripts=scripts)
@@ -253,6 +254,7 @@ async def test_the_first_field_that_is_wrong_has_the_focus(stage: Stage, seen: S
     await expect(password).to_have_value("")
 
 
+@pytest.mark.requirement(91)
 async def test_a_password_can_be_looked_at_and_is_sent_as_one(stage: Stage, seen: Seen) -> None:
     await stage.api.register()
     page = await opened(stage, seen)
@@ -297,6 +299,7 @@ async def test_a_form_that_is_sent_twice_in_haste_is_sent_once(stage: Stage, see
     assert len(sent) == 1
 
 
+@pytest.mark.requirement(86, 88)
 async def test_no_script_can_read_the_cookie_and_none_of_others_runs(stage: Stage, seen: Seen) -> None:
     page = await opened(stage, seen)
     await sign_up(page)
