@@ -241,6 +241,8 @@ async def test_a_sign_in_leads_back_to_where_somebody_wanted_to_go(browser: Brow
         "activity%0d%0a",
         "\x00",
         "x" * 2000,
+        "__class__",
+        "__doc__",
     ],
 )
 async def test_nothing_leads_elsewhere(browser: Browser, elsewhere: str) -> None:
@@ -608,6 +610,17 @@ async def test_a_reset_by_mail(post: Post) -> None:
     assert (spent.status, list(spent.faults)) == (410, ["token"])
     assert token not in spent.text
     assert (await browser.sign_in(EMAIL, OTHER_PASSWORD)).heading == "Profile"
+
+
+async def test_a_reset_signs_the_browser_out_of_whatever_account(post: Post) -> None:
+    await post.api.register()
+    browser = Browser(post.api)
+    await browser.sign_up(name="Grace", email=GRACE)
+    theirs = str(browser.token)
+    await browser.post("forgot", email=EMAIL)
+    done = await browser.post("reset", token=await post.token(ResetPassword), password=OTHER_PASSWORD)
+    assert (await browser.follow(done)).notice == "Your password is changed. Sign in with it."
+    assert not await post.api.opens(theirs)
 
 
 @pytest.mark.parametrize("page", ["verify", "decline", "reset"])
