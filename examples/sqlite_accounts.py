@@ -110,7 +110,7 @@ class SqliteAccounts:
             columns = _columns(account)
             columns |= {"user_id": str(account.user.id), "version": 1, "operations": json.dumps([operation.hex()])}
             statement = f"INSERT INTO accounts ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"
-            _execute(db, statement, columns)
+            _execute(db, statement, columns, account.user.id)
             _write_sessions(db, (), account.sessions, account.user.id)
 
         await self._write(write, account.user.id, operation)
@@ -122,7 +122,8 @@ class SqliteAccounts:
             operations = [operation.hex(), *_confirmed(db, before)][:REMEMBERED_OPERATIONS]
             columns = _columns(after) | {"version": before.version + 1, "operations": json.dumps(operations)}
             assignments = ", ".join(f"{name} = :{name}" for name in columns)
-            _execute(db, f"UPDATE accounts SET {assignments} WHERE user_id = :id", {**columns, "id": str(after.user.id)})
+            statement = f"UPDATE accounts SET {assignments} WHERE user_id = :id"
+            _execute(db, statement, {**columns, "id": str(after.user.id)}, after.user.id)
             _write_sessions(db, before.account.sessions, after.sessions, after.user.id)
 
         await self._write(write, after.user.id, operation)
@@ -262,14 +263,13 @@ def _confirmed(db: sqlite3.Connection, before: Snapshot) -> list[str]:
     return operations
 
 
-def _execute(db: sqlite3.Connection, statement: str, columns: dict[str, Any]) -> None:
-    """Write the row of an account. Raises `AddressTaken`."""
+def _execute(db: sqlite3.Connection, statement: str, columns: dict[str, Any], user_id: UserId) -> None:
+    """Write the row of an account. Raises `AddressTaken` where another one has its address, `Conflict` where it is there."""
     try:
         db.execute(statement, columns)
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
-            raise AddressTaken from None
-        raise
+    except sqlite3.IntegrityError:
+        holder = db.execute("SELECT user_id FROM accounts WHERE address = ?", [columns["address"]]).fetchone()
+        raise (Conflict if holder is None or holder[0] == str(user_id) else AddressTaken) from None
 
 
 def _write_sessions(db: sqlite3.Connection, before: tuple[Session, ...], after: tuple[Session, ...], user_id: UserId) -> None:

@@ -18,6 +18,7 @@ from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.connection import open_client
+from pickguard.adapters.redis.directory import RedisDirectory
 from pickguard.adapters.redis.durability import examine
 from pickguard.adapters.redis.inspection import inspect
 from pickguard.adapters.redis.limits import RedisRateLimiter
@@ -225,6 +226,15 @@ async def test_the_doctor_sees_more_with_its_line(client: StoreClient, administr
     await administrator.delete(*await administrator.keys("pg:email:*"))
     assert sum((await inspect(client, prefix="pg", repair=True)).repaired.values()) == 1
     assert await inspect(client, prefix="pg") == Inspection(accounts=1, claims=1)
+
+
+@pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
+async def test_to_list_accounts_needs_its_line(client: StoreClient, administrator: redis.asyncio.Redis) -> None:
+    account = (await added(RedisAccounts(client), an_account())).account
+    with pytest.raises(StoreUnavailable, match=r"ACL SETUSER … \+scan"):
+        await RedisDirectory(client).page(after=None, limit=10)
+    await set_user(administrator, *described("to list accounts"))
+    assert [each.user for each in (await RedisDirectory(client).page(after=None, limit=10)).entries] == [account.user]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -16,13 +16,19 @@ from pickguard.testing.contracts.account_repository import AccountRepositoryCont
 from tests.support.accounts import a_session, an_account, operation
 from tests.support.engines import PROGRAMS
 
+PATIENCE = timedelta(seconds=5)
+
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
 class TestRedisAccounts(AccountRepositoryContract):
     @pytest.fixture
     async def accounts(self, engine: Engine) -> AsyncGenerator[RedisAccounts]:
-        second = timedelta(seconds=1)
-        async with open_client(engine.url, connections=16, connect_timeout=5 * second, command_timeout=5 * second) as client:
+        async with open_client(engine.url, connections=16, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client:
+            yield RedisAccounts(client)
+
+    @pytest.fixture
+    async def another(self, engine: Engine) -> AsyncGenerator[RedisAccounts]:
+        async with open_client(engine.url, connections=16, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client:
             yield RedisAccounts(client)
 
     async def test_an_account_is_one_piece_however_many_sessions_it_has(self, engine: Engine, accounts: RedisAccounts) -> None:

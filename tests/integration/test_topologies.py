@@ -14,10 +14,12 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.cluster import ClusterClient
 from pickguard.adapters.redis.connection import check_connection, open_client
+from pickguard.adapters.redis.directory import RedisDirectory
 from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.receipts import Receipts
+from pickguard.testing.contracts.account_directory import AccountDirectoryContract
 from pickguard.testing.contracts.account_repository import AccountRepositoryContract
 from pickguard.testing.contracts.rate_limiter import Limiters
 from pickguard.testing.contracts.receipts import ReceiptsContract
@@ -78,6 +80,17 @@ class TestAccounts(AccountRepositoryContract):
     @pytest.fixture
     def accounts(self, client: StoreClient) -> RedisAccounts:
         return RedisAccounts(client)
+
+
+@BOTH
+class TestDirectory(AccountDirectoryContract):
+    @pytest.fixture
+    def accounts(self, client: StoreClient) -> RedisAccounts:
+        return RedisAccounts(client)
+
+    @pytest.fixture
+    def directory(self, client: StoreClient) -> RedisDirectory:
+        return RedisDirectory(client)
 
 
 @BOTH

@@ -45,6 +45,9 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "docs": ("OFF", "off"),
     "max_connections": ("500", 500),
     "workers": ("4", 4),
+    "admin_listen": ("unix:admin.sock", "unix:admin.sock"),
+    "admin_token_file": (__file__, Path(__file__)),
+    "metrics_token_file": (__file__, Path(__file__)),
     "mail": ("console:", "console:"),
     "mail_from": ("Accounts <accounts@example.com>", "Accounts <accounts@example.com>"),
     "mail_password": ("geheim", "geheim"),
@@ -85,6 +88,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "request_timeout": ("1.5s", timedelta(seconds=1.5)),
     "shutdown_timeout": ("0", timedelta(0)),
     "log_level": ("Debug", "debug"),
+    "log_format": ("JSON", "json"),
     "access_log": ("yes", True),
 }
 SENTINELS = {"store": "redis+sentinel://localhost/accounts"}
@@ -97,6 +101,8 @@ NEEDED = {
     "sentinel_password_file": SENTINELS,
     "store_ca": {"store": "rediss://localhost"},
     "wait_replicas": SENTINELS,
+    "admin_token_file": {"admin_listen": "[::1]:9444"},
+    "metrics_token_file": {"admin_listen": "localhost:0", "admin_token_file": __file__},
     "mail_password": {"mail": "smtps://user@mail.example.com"},
     "mail_password_file": {"mail": "smtps://user@mail.example.com"},
     "mail_ca": {"mail": "smtp://mail.example.com"},
@@ -139,7 +145,7 @@ def test_the_command_line_beats_the_environment(name: str) -> None:
 def test_the_command_has_the_option_of_every_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
     monkeypatch.setattr(serving, "serve", lambda settings, announce: served.append(settings))  # noqa: ARG005
-    monkeypatch.setattr("pickguard.entrypoints.cli._set_up_logging", lambda _: None)
+    monkeypatch.setattr("pickguard.entrypoints.commands.serve.set_up_logging", lambda **_: None)
     text, value = GIVEN[name]
     line = [option(name).flag] if option(name).is_switch else [option(name).flag, text]
     for needed, its_text in NEEDED.get(name, {}).items():

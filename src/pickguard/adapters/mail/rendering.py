@@ -162,7 +162,7 @@ class Renderer:
         if isinstance(mail, AddressChangeRequested):
             values["new_address"] = mail.new_address.value
         if isinstance(mail, PasswordChanged):
-            values["by_reset"] = mail.by_reset
+            values |= {"by_reset": mail.by_reset, "by_operator": mail.by_operator}
         return values
 
     def _link(self, page: str, token: str) -> str:
@@ -207,6 +207,7 @@ def samples() -> Iterator[Mail]:
     yield AddressChangeRequested(**notice, new_address=to)
     yield AddressWanted(**notice)
     yield from (PasswordChanged(**notice, by_reset=by_reset) for by_reset in (False, True))
+    yield PasswordChanged(**notice, by_reset=False, by_operator=True)
     yield NewDevice(**notice)
 
 

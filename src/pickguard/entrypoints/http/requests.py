@@ -13,7 +13,7 @@ from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.http import strict_json
 from pickguard.entrypoints.http.forwarding import client_address
-from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
+from pickguard.entrypoints.http.keys import CLIENTS_SECONDS, DEADLINE, SETTINGS
 from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -246,12 +246,13 @@ def _too_large() -> ProblemError:
 async def _clients_own_time(request: web.Request) -> AsyncGenerator[None]:
     """Stop the clock of the request while the client is what it waits for."""
     deadline, loop = request[DEADLINE], asyncio.get_running_loop()
-    due = deadline.when()
-    left = None if due is None else due - loop.time()
+    due, began = deadline.when(), loop.time()
+    left = None if due is None else due - began
     if not deadline.expired():  # else what waits next is told
         deadline.reschedule(None)
     try:
         yield
     finally:
+        request[CLIENTS_SECONDS] = request.get(CLIENTS_SECONDS, 0.0) + loop.time() - began
         if not deadline.expired():
             deadline.reschedule(None if left is None else loop.time() + left)

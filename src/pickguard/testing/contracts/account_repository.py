@@ -192,6 +192,20 @@ class AccountRepositoryContract:
         assert await accounts.get(second.user.id) is None
 
     @pytest.mark.asyncio
+    async def test_an_id_has_one_account_however_often_it_is_added(self, accounts: AccountRepository) -> None:
+        first = await added(accounts, an_account())
+        again = attrs.evolve(first.account, user=an_account("else@example.com").user)
+        again = attrs.evolve(again, user=attrs.evolve(again.user, id=first.account.user.id))
+        for account in (first.account, again):
+            with pytest.raises(Conflict):
+                await accounts.add(account, operation=operation())
+        assert await stored(accounts, first.account) == first
+        # The address that was not had in the end is anybody's.
+        await added(accounts, an_account("else@example.com"))
+        with pytest.raises(AddressTaken):
+            await accounts.add(again, operation=operation())
+
+    @pytest.mark.asyncio
     async def test_a_session_is_read_with_its_user(self, accounts: AccountRepository) -> None:
         account = an_account(sessions=2)
         await added(accounts, account)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pickguard.domain.model.errors import RateLimited
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules, Rate
+from pickguard.domain.model.tries import Standing
 from pickguard.ports.limits import RateLimiter
 from pickguard.testing.contracts.overriding import overridable
 from pickguard.testing.fakes import NOW
@@ -115,6 +116,22 @@ class RateLimiterContract:
         await limiter.fail(attempt(), NOW + MINUTE)
         assert await all_refused(limiter, attempt(), NOW + MINUTE) == (Limit.GUESSES, SECOND)
         await limiter.fail(attempt(), NOW + MINUTE + SECOND)
+
+    @pytest.mark.asyncio
+    async def test_an_operator_sees_how_the_wrong_passwords_for_an_account_stand(self, limiter: RateLimiter) -> None:
+        assert await limiter.review(ADDRESS, NOW) == Standing()
+        last = await fail(limiter, 3, attempt())
+        last = await fail(limiter, 1, attempt(ELSEWHERE), last + SECOND)
+        run = Failures(count=4, last_at=last, last_source=ELSEWHERE)
+        seen = Standing(run=run, sources=2, limited_sources=1, limited_for=MINUTE - 3 * SECOND)
+        assert await limiter.review(ADDRESS, last) == await limiter.review(ADDRESS, last) == seen
+        assert await limiter.review("grace@example.com", last) == Standing()
+        last = await fail(limiter, 2, attempt(AFAR), last + SECOND)
+        locked = await limiter.review(ADDRESS, last + MINUTE)
+        assert locked == Standing(run=Failures(count=6, last_at=last, last_source=AFAR), locked_for=9 * MINUTE, sources=3)
+        assert await limiter.review(ADDRESS, last + 10 * MINUTE) == Standing()
+        await limiter.forgive(ADDRESS)
+        assert await limiter.review(ADDRESS, last) == Standing()
 
     @pytest.mark.asyncio
     async def test_what_is_refused_is_not_counted(self, limiters: Limiters) -> None:
