@@ -212,6 +212,21 @@ async def test_text_of_twice_the_size_is_not_cut_off(stage: Stage, seen: Seen) -
         assert cut_off == [], path
 
 
+async def test_without_mail_no_page_speaks_of_mail(without_mail: Stage, seen: Seen) -> None:
+    page = await opened(without_mail, seen)
+    await page.goto("/account/sign-in")
+    await expect(page.get_by_role("link", name="Forgot")).to_have_count(0)
+    await sign_up(page)
+    await expect(page.get_by_text("confirm")).to_have_count(0)
+    await page.get_by_role("link", name="Change the address").click()
+    await page.get_by_label("New e-mail address").fill(GRACE)
+    await page.get_by_label("Current password").fill(GOOD_PASSWORD)
+    await page.get_by_role("button", name="Change the address").click()
+    await expect(page.get_by_role("status")).to_have_text("Your e-mail address is changed.")
+    await expect(page.get_by_text(GRACE)).to_be_visible()
+    assert seen.complaints == []
+
+
 async def test_a_keyboard_is_enough_to_sign_in(stage: Stage, seen: Seen) -> None:
     await stage.api.register()
     page = await opened(stage, seen)
