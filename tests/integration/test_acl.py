@@ -26,9 +26,10 @@ from pickguard.adapters.redis.location import Location
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import Unavailable
 from pickguard.ports.checkup import Inspection, Verdict
-from tests.contracts.account_repository import AccountRepositoryContract, added, stored
-from tests.contracts.rate_limiter import Limiters, RateLimiterContract
-from tests.contracts.receipts import ReceiptsContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract, added, stored
+from pickguard.testing.contracts.rate_limiter import Limiters
+from pickguard.testing.contracts.receipts import ReceiptsContract
+from tests.contracts.limits import LimitsContract
 from tests.support.accounts import an_account, at_address, operation, renamed
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server, mends_torn_logs
@@ -119,7 +120,7 @@ class TestTheServicesUserWithReceipts(ReceiptsContract):
 
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
-class TestTheServicesUserWithLimits(RateLimiterContract):
+class TestTheServicesUserWithLimits(LimitsContract):
     @pytest.fixture
     async def limiters(self, client: StoreClient) -> Limiters:
         return lambda rules: RedisRateLimiter(client, rules=rules)

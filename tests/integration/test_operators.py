@@ -10,15 +10,19 @@ from uuid import UUID
 
 import pytest
 from aiohttp import ClientSession
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pickguard.adapters.memory import MemoryAccounts
 from pickguard.adapters.memory_limits import MemoryRateLimiter
 from pickguard.domain.model.errors import InvalidCredentials
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.admin.app import ADMIN_ROUTES
+from pickguard.entrypoints.admin.description import ADMIN_OPERATIONS, admin_document, admin_json
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.watching import routes_of
+from pickguard.entrypoints.settings import Settings
+from tests.support.description import Description
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 from tests.support.http import EMAIL, NAME, SETTINGS, Answer, Api, serving_services
 from tests.support.operators import OPERATOR, OTHER_OPERATOR, SCRAPER, serving_operators, some_tokens
@@ -239,22 +243,24 @@ def everything() -> Iterator[tuple[str, str]]:
     for method, path, _ in ADMIN_ROUTES:
         yield method, path.replace("{id}", NOBODY).replace("{session}", NOBODY)
     yield "GET", "/"
-    yield "GET", "/problems/not-found"
+    yield "GET", "/openapi.json"
     yield "GET", "/admin/v1/nothing"
     yield "PUT", USERS
 
 
 async def test_who_has_no_token_gets_nothing_and_is_told_nothing(office: Office) -> None:
     for method, path in everything():
-        assert (await office.api.call(method, path)).outcome == (401, "authentication-required")
-        assert (await office.api.call(method, path, token=f"{OPERATOR}x")).outcome == (401, "invalid-token")
+
+        async def ask(*headers: str, method: str = method, path: str = path) -> tuple[int, str]:
+            lines = "".join(f"{line}\r\n" for line in ("Host: localhost", *headers))
+            return (await office.api.raw(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode())).outcome
+
+        good = f"Authorization: Bearer {OPERATOR}"
+        assert await ask() == (401, "authentication-required")
+        assert await ask(f"{good}x") == (401, "invalid-token")
         if path != "/metrics":
-            assert (await office.api.call(method, path, token=SCRAPER)).outcome == (401, "invalid-token")
-        twice = await office.api.raw(
-            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n"
-            "Authorization: Bearer x\r\n\r\n".encode()
-        )
-        assert twice.outcome == (400, "malformed-request")
+            assert await ask(f"Authorization: Bearer {SCRAPER}") == (401, "invalid-token")
+        assert await ask(good, f"{good}x") == (400, "malformed-request")
 
 
 async def test_the_token_of_a_user_is_no_token_of_an_operator(office: Office) -> None:
@@ -271,8 +277,10 @@ async def test_a_page_of_somebody_elses_name_is_not_served(office: Office) -> No
 
 
 async def test_a_browser_is_allowed_nothing(office: Office) -> None:
-    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
-    answer = await office.api.call("OPTIONS", USERS, headers=headers)  # which checks that there is no CORS header
+    answer = await office.api.raw(  # which checks that there is no CORS header
+        f"OPTIONS {USERS} HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n"
+        "Access-Control-Request-Method: GET\r\n\r\n".encode()
+    )
     assert answer.status == 401
 
 
@@ -282,6 +290,28 @@ async def test_the_public_listener_knows_nothing_of_it(services: Services) -> No
         for method, path in everything():
             if path.startswith(("/admin", "/metrics")):
                 assert (await api.call(method, path, token=OPERATOR)).outcome == (404, "not-found")
+
+
+# The description.
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    assert set(ADMIN_OPERATIONS) == {(method, path) for method, path, _ in ADMIN_ROUTES}
+
+
+@pytest.mark.parametrize("listen", [None, "unix:a.sock", "10.0.0.5:9444"])
+def test_the_description_is_openapi(listen: str | None) -> None:
+    settings = Settings(store="memory:", admin_listen=listen, admin_token_file=Path("tokens") if listen else None)
+    document = admin_document(settings.for_operators())
+    OpenAPIV31SpecValidator(document).validate()
+    names = [operation["operationId"] for _, operation in Description(document).operations()]
+    assert len(set(names)) == len(names) == len(ADMIN_ROUTES)
+    secure = "Strict-Transport-Security" in document["components"]["headers"]
+    assert secure == (listen == "10.0.0.5:9444")
+
+
+async def test_the_description_is_served_to_operators(office: Office) -> None:
+    assert await office.get("/admin/openapi.json") == json.loads(admin_json(SETTINGS.for_operators()))
 
 
 # What is written down.

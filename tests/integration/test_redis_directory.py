@@ -14,7 +14,7 @@ from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.directory import MOST_SCANS, RedisDirectory
 from pickguard.adapters.redis.encoding import account_key
 from pickguard.domain.model.errors import InvalidCursor, StoreUnavailable
-from tests.contracts.account_directory import AccountDirectoryContract, listed, many, pages
+from pickguard.testing.contracts.account_directory import AccountDirectoryContract, listed, many, pages
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server
 
@@ -49,7 +49,13 @@ async def direct(engine: Engine) -> AsyncGenerator[redis.asyncio.Redis]:
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
 class TestRedisDirectory(AccountDirectoryContract):
-    pass
+    @pytest.fixture
+    def accounts(self, client: StoreClient) -> RedisAccounts:
+        return RedisAccounts(client)
+
+    @pytest.fixture
+    def directory(self, client: StoreClient) -> RedisDirectory:
+        return RedisDirectory(client)
 
 
 one_engine = pytest.mark.parametrize("engine", [next(iter(PROGRAMS))], indirect=True)

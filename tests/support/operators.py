@@ -12,10 +12,12 @@ from pickguard.adapters.telemetry.exposition import Exposer
 from pickguard.entrypoints.admin.access import Gate, Right, Token, read_tokens
 from pickguard.entrypoints.admin.address import AdminAddress
 from pickguard.entrypoints.admin.app import Desk, create_admin_app
+from pickguard.entrypoints.admin.description import admin_document
 from pickguard.entrypoints.bootstrap import Services
 from pickguard.entrypoints.http.acceptor import Acceptor
 from pickguard.entrypoints.http.protocol import Connection
 from pickguard.entrypoints.settings import Settings
+from tests.support.description import Description
 from tests.support.http import SETTINGS, Api
 from tests.support.telemetry import Measured
 
@@ -46,6 +48,7 @@ async def serving_operators(
     address: AdminAddress = LOCAL,
 ) -> AsyncGenerator[Api]:
     """Serve operators with services of one's own."""
+    described = Description(admin_document(settings.for_operators()))
     measured = measured or Measured()
     metrics = measured.metrics
     desk = Desk(
@@ -54,7 +57,7 @@ async def serving_operators(
         expose=Exposer(measured.board).expose,
         note=lambda admitted: metrics.admin_request(authenticated=admitted),
     )
-    runner = web.AppRunner(create_admin_app(settings, desk), handle_signals=False, shutdown_timeout=0.1)
+    runner = web.AppRunner(create_admin_app(settings.for_operators(), desk), handle_signals=False, shutdown_timeout=0.1)
     await runner.setup()
     handler, loop = runner.server, asyncio.get_running_loop()
     assert handler is not None
@@ -69,7 +72,7 @@ async def serving_operators(
                 async with ClientSession(
                     f"http://127.0.0.1:{port}", connector=TCPConnector(limit=0), cookie_jar=DummyCookieJar()
                 ) as session:
-                    yield Api(port=port, session=session, tls=None)
+                    yield Api(port=port, session=session, tls=None, settings=settings, description=described)
             finally:
                 acceptor.close()
                 acceptor.give_up()

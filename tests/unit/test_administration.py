@@ -33,7 +33,7 @@ from pickguard.domain.model.mail import PasswordChanged as PasswordChangedMail
 from pickguard.domain.model.tries import Standing
 from pickguard.domain.services.administration import Administration, Obstacle
 from pickguard.domain.services.registration import RegistrationMode
-from tests.contracts.account_directory import listed
+from pickguard.testing.contracts.account_directory import listed
 from tests.support.accounts import an_account
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
 from tests.support.fakes import wired as wired_services

@@ -2,8 +2,8 @@ import pytest
 
 from pickguard.adapters.memory import MemoryAccounts, NoDirectory
 from pickguard.domain.model.errors import StoreUnavailable
-from tests.contracts.account_directory import AccountDirectoryContract
-from tests.contracts.account_repository import AccountRepositoryContract
+from pickguard.testing.contracts.account_directory import AccountDirectoryContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract
 
 
 class TestMemoryAccounts(AccountRepositoryContract):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters
 from pickguard.adapters.argon2.pool import HashingPool
 from pickguard.adapters.mail.outbox import Outbox
 from pickguard.adapters.mail.transports import DeliveryError
@@ -480,7 +481,8 @@ def test_every_mail_and_every_outcome_has_a_series(measured: Measured) -> None:
 async def test_a_service_in_use_is_measured_throughout(measured: Measured) -> None:
     telemetry = Telemetry(metrics=measured.metrics)
     accounts = MemoryAccounts()
-    async with cheap_hasher(watch=measured.metrics.hashing) as hasher:
+    parameters = Argon2Parameters(memory_kib=8, time_cost=1)
+    async with Argon2Hasher(parameters=parameters, watch=measured.metrics.hashing) as hasher:
         services: Services = build_services(
             accounts=observed(accounts, port=AccountRepository, watches=[measured.metrics.store.port("accounts")]),
             directory=accounts,

@@ -395,6 +395,12 @@ class Settings:
         "Origins of web pages whose scripts may use the API, such as https://app.example.com, with commas between them.",
         "ORIGINS",
     )
+    docs: str = _setting(
+        "on",
+        _one_of("on", "off"),
+        "Serve the API's description: /openapi.json, and the page /docs to read and try it.",
+        "on|off",
+    )
     max_connections: int = _setting(
         10_000,
         _whole_number(LEAST_CONNECTIONS, 1_000_000),
@@ -457,7 +463,14 @@ class Settings:
         "Where people reach the service, for links in mails. The address that it announces if not given.",
         "URL",
     )
-    service_name: str = _setting("Pickguard", _title, "What the service is called in mails.", "NAME")
+    service_name: str = _setting("Pickguard", _title, "What the service is called in mails and on its pages.", "NAME")
+    no_pages: bool = _setting(False, read_switch, "Serve the API alone, without the account pages at /account.")
+    pages_templates: Path | None = _setting(
+        None,
+        _path,
+        "Directory with templates, texts.toml, style.css and custom.css of one's own for the account pages.",
+        "DIRECTORY",
+    )
     registration: str = _setting(
         "open",
         _one_of("open", "private", "closed"),
@@ -594,6 +607,10 @@ class Settings:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
         self._check_admin()
         self._check_accounts()
+        if self.pages_templates is not None and not self.pages_templates.is_dir():
+            raise SettingsError(f"--pages-templates: {self.pages_templates} is no directory")
+        if self.pages_templates is not None and self.no_pages:
+            raise SettingsError("--pages-templates is of no use with --no-pages")
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
 
@@ -685,6 +702,16 @@ class Settings:
     def with_store(self, url: str) -> Self:
         """Return the same settings for another store, which needs no engine. No file is read again: it may be a pipe."""
         return self._with(store=url, engine=None, _location=Location.parse(url))
+
+    def without_mail(self) -> Self:
+        """Return the same settings for a program that mails nothing."""
+        return self._with(mail=None)
+
+    def for_operators(self) -> Self:
+        """Return the same settings for their listener: no page of another origin has any business there, and no proxy."""
+        address = self.admin_address
+        is_plain = address is None or address.is_local
+        return self._with(cors_origins=(), trusted_proxies=(), no_tls=is_plain)
 
     def with_public_url(self, url: str) -> Self:
         """Return the same settings with a public URL. No file is read again: it may be a pipe."""

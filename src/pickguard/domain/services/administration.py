@@ -49,6 +49,8 @@ class Obstacle(enum.Enum):
 class AccountView:
     """All that an operator is shown of an account. There is nothing in it that opens anything."""
 
+    at: datetime
+    """The moment at which it was so."""
     user: User
     sessions: tuple[Session, ...]
     """Those that are live, newest first."""
@@ -110,6 +112,7 @@ class Administration:
         account, now = snapshot.account, self._clock.now()
         tries = await self._limiter.review(account.user.email.key, now)
         return AccountView(
+            at=now,
             user=account.user,
             sessions=account.live_sessions(now, self._session_rules),
             activity=account.activity,

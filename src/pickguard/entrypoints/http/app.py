@@ -14,19 +14,22 @@ from multidict import CIMultiDictProxy
 
 from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import CrossOrigin
-from pickguard.entrypoints.http.explanations import explain
 from pickguard.entrypoints.http.keys import (
     CLIENTS_SECONDS,
     CROSS_ORIGIN,
     DEADLINE,
+    DESCRIPTION,
     MEASURED,
+    PROBLEM_PAGE,
     REFUSALS,
     REQUEST_ID,
     SERVICES,
     SETTINGS,
     WATCHING,
 )
+from pickguard.entrypoints.http.openapi import openapi_json
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
     Problem,
@@ -38,23 +41,16 @@ from pickguard.entrypoints.http.problems import (
 )
 from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, client_of, refuse_ambiguity
-from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
+from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.http.watching import Measured, Watching
 from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import Settings
 
 logger = logging.getLogger("pickguard.http")
 
-HEADERS = {
-    hdrs.CACHE_CONTROL: "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 _UUID4_MASK = ~(0xF << 76 | 0x3 << 62)
 _UUID4_BITS = 0x4 << 76 | 0x2 << 62
 UNKNOWN_PATH = "an unknown path"
-STRICT_TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"
 
 
 def create_app(
@@ -68,6 +64,7 @@ def create_app(
     `services` opens the use cases when the application starts and closes them when it stops; a test passes its own.
     """
     app = plain_app(settings, watching=watching)
+    app[DESCRIPTION] = openapi_json(settings)
 
     async def open_and_close(app: web.Application) -> AsyncGenerator[None]:
         async with services(settings) as opened:
@@ -75,8 +72,9 @@ def create_app(
             yield
 
     app.cleanup_ctx.append(open_and_close)
-    add_routes(app, (*ROUTES, *(MAIL_ROUTES if settings.mail else ())))
-    app.router.add_get("/problems/{slug}", explain, expect_handler=_expect)
+    add_routes(app, routes(settings))
+    if not settings.no_pages:
+        _add_pages(app, settings)
     return app
 
 
@@ -98,6 +96,13 @@ def add_routes(app: web.Application, routes: Iterable[tuple[str, str, Handler]])
             app.router.add_get(path, handler, expect_handler=_expect)
         else:
             app.router.add_route(method, path, handler, expect_handler=_expect)
+
+
+def _add_pages(app: web.Application, settings: Settings) -> None:
+    """Add the account pages. Raises `SettingsError` for templates and texts of one's own that cannot be used."""
+    from pickguard.entrypoints.pages.routes import add_pages  # noqa: PLC0415 (who has no pages needs no templates in memory)
+
+    add_pages(app, settings, expect=_expect)
 
 
 @web.middleware
@@ -132,7 +137,14 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = f"{request_id(request)} to {request.method} {_route(request) or UNKNOWN_PATH}"
         safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
         found = problem_of(error, request.app, asked=asked, safe=safe, timed_out=limit.expired())
+    if PROBLEM_PAGE in request.app and is_page(request.path):
+        return request.app[PROBLEM_PAGE](request, found, request_id(request))
     return respond(found, request_id(request))
+
+
+def is_page(path: str) -> bool:
+    """Tell whether a path is one of the account pages, whose errors are pages as well."""
+    return path == "/account" or path.startswith("/account/")
 
 
 def problem_of(error: Exception, app: web.Application, *, asked: str, safe: bool, timed_out: bool) -> Problem:

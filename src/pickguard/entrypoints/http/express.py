@@ -15,7 +15,8 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_parser import RawRequestMessage
 
 from pickguard.domain.model.users import User
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id_of
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
+from pickguard.entrypoints.http.app import new_request_id, problem_of, request_id_of
 from pickguard.entrypoints.http.keys import CROSS_ORIGIN, SERVICES, SETTINGS, WATCHING
 from pickguard.entrypoints.http.problems import Problem, respond
 from pickguard.entrypoints.http.requests import HOST, token_of

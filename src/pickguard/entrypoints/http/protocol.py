@@ -21,7 +21,8 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, request_id
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
+from pickguard.entrypoints.http.app import new_request_id, request_id
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.keys import MEASURED, REQUEST_ID
 from pickguard.entrypoints.http.problems import CONTENT_TYPE, TYPES, Problem, for_http_exception, problem, respond

@@ -1,7 +1,4 @@
-"""What every `AccountDirectory` must do.
-
-An adapter's test class subclasses this and brings the fixtures `accounts` and `directory`, on one empty store.
-"""
+"""What every `AccountDirectory` must do."""
 
 import asyncio
 from collections import Counter
@@ -16,8 +13,9 @@ from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.users import User
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.directory import AccountDirectory, DirectoryEntry, DirectoryPage
-from tests.contracts.account_repository import added, stored
-from tests.support.accounts import an_account, operation, renamed
+from pickguard.testing.accounts import an_account, operation, renamed
+from pickguard.testing.contracts.account_repository import added, stored
+from pickguard.testing.contracts.overriding import overridable
 
 MOST_PAGES = 10_000
 
@@ -39,19 +37,41 @@ async def pages(
 async def listed(
     directory: AccountDirectory, *, limit: int = 7, wanted: Callable[[User], bool] | None = None
 ) -> list[DirectoryEntry]:
+    """Return all that is listed."""
     return [entry async for page in pages(directory, limit=limit, wanted=wanted) for entry in page.entries]
 
 
 async def many(accounts: AccountRepository, count: int, *, name: str = "user", sessions: int = 0) -> list[Account]:
+    """Store so many accounts and return them."""
     made = [an_account(f"{name}{number}@example.com", sessions=sessions) for number in range(count)]
     await asyncio.gather(*(accounts.add(account, operation=operation()) for account in made))
     return made
 
 
 class AccountDirectoryContract:
+    """Shows that an adapter lists the accounts of its store as `AccountDirectory` promises.
+
+    Subclass it with two fixtures, on one store that is empty for each test: `accounts`, a repository, and `directory`.
+    It does not show what happens where the store is lost in between, nor that a listing keeps others waiting.
+    """
+
+    @overridable
+    @pytest.fixture
+    def accounts(self) -> AccountRepository:
+        """Return a repository on an empty store. To be overridden."""
+        raise NotImplementedError("override the fixture `accounts`: a repository on an empty store")
+
+    @overridable
+    @pytest.fixture
+    def directory(self) -> AccountDirectory:
+        """Return the directory of the same store. To be overridden."""
+        raise NotImplementedError("override the fixture `directory`: the directory of the store of `accounts`")
+
+    @pytest.mark.asyncio
     async def test_where_there_is_nobody_nobody_is_listed(self, directory: AccountDirectory) -> None:
         assert await listed(directory) == []
 
+    @pytest.mark.asyncio
     async def test_an_account_is_listed_with_its_user_and_its_sessions(
         self, accounts: AccountRepository, directory: AccountDirectory
     ) -> None:
@@ -63,11 +83,13 @@ class AccountDirectoryContract:
         assert set(entry.sessions) == set(account.sessions)
 
     @pytest.mark.parametrize("limit", [1, 7, 1000])
+    @pytest.mark.asyncio
     async def test_every_account_is_listed(self, accounts: AccountRepository, directory: AccountDirectory, limit: int) -> None:
         made = await many(accounts, 60)
         entries = await listed(directory, limit=limit)
         assert Counter(entry.user.id for entry in entries) == Counter(account.user.id for account in made)
 
+    @pytest.mark.asyncio
     async def test_only_those_who_are_wanted_are_listed(self, accounts: AccountRepository, directory: AccountDirectory) -> None:
         made = await many(accounts, 30, sessions=1)
         entries = await listed(directory, wanted=lambda user: user.email.key.startswith("user2"))
@@ -76,6 +98,7 @@ class AccountDirectoryContract:
             account.user.email.key: 1 for account in wanted
         }
 
+    @pytest.mark.asyncio
     async def test_what_is_changed_and_removed_is_listed_as_it_is_then(
         self, accounts: AccountRepository, directory: AccountDirectory
     ) -> None:
@@ -84,6 +107,7 @@ class AccountDirectoryContract:
         await accounts.remove(await stored(accounts, removed), operation=operation())
         assert [entry.user.name.value for entry in await listed(directory)] == ["Grace"]
 
+    @pytest.mark.asyncio
     async def test_who_is_there_all_the_while_is_listed_whatever_others_do(
         self, accounts: AccountRepository, directory: AccountDirectory
     ) -> None:
@@ -98,6 +122,7 @@ class AccountDirectoryContract:
         assert {account.user.id for account in staying} <= seen
 
     @pytest.mark.parametrize("cursor", ["", "0", "nonsense", "0123456789abcdef-0-0", "\ud800", "9" * 40, "x" * 5000])
+    @pytest.mark.asyncio
     async def test_what_is_no_cursor_is_refused(
         self, accounts: AccountRepository, directory: AccountDirectory, cursor: str
     ) -> None:
