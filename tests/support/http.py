@@ -37,7 +37,7 @@ from pickguard.ports.limits import RateLimiter
 from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
-from tests.support.description import description_of
+from tests.support.description import Description, description_of
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
 PATIENCE: Final = 10.0
@@ -235,10 +235,18 @@ class Wire:
 class Api:
     """A served application, and a client of it."""
 
-    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        port: int,
+        session: ClientSession,
+        tls: ssl.SSLContext | None,
+        settings: Settings,
+        description: Description | None = None,
+    ) -> None:
         self.port = port
         self.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
-        self.description = description_of(settings)
+        self.description = description or description_of(settings)
         self._cross_origin = bool(settings.cors_origins)
         self._session = session
         self._tls = tls

@@ -493,7 +493,7 @@ async def _listening_to(
         note=lambda admitted: metrics.admin_request(authenticated=admitted),
     )
     runner = web.AppRunner(
-        create_admin_app(settings, desk),
+        create_admin_app(settings.for_operators(), desk),
         handle_signals=False,
         shutdown_timeout=settings.shutdown_timeout.total_seconds(),
     )

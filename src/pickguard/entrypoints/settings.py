@@ -723,6 +723,12 @@ class Settings:
         """Return the same settings for a program that mails nothing."""
         return self._with(mail=None)
 
+    def for_operators(self) -> Self:
+        """Return the same settings for their listener: no page of another origin has any business there, and no proxy."""
+        address = self.admin_address
+        is_plain = address is None or address.is_local
+        return self._with(cors_origins=(), trusted_proxies=(), no_tls=is_plain)
+
     def with_public_url(self, url: str) -> Self:
         """Return the same settings with a public URL. No file is read again: it may be a pipe."""
         return self._with(public_url=url)

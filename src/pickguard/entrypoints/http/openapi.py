@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import attrs
 import orjson
 
 from pickguard.domain.model import errors
@@ -159,7 +160,27 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
     served = [(method, path) for method, path, _ in routes(settings)]
     if missing := [line for line in served if line not in described]:
         raise LookupError(f"these routes are not described in operations.py: {missing}")
-    return _Document(settings).build({line: described[line] for line in served})
+    api = DescribedApi(info=_info(settings), servers=_servers(settings), tags=TAGS, parameters=_PARAMETERS, security=_SECURITY)
+    return describe_api(api, {line: described[line] for line in served}, settings)
+
+
+@attrs.frozen(kw_only=True)
+class DescribedApi:
+    """What a description says of an API beside its operations."""
+
+    info: Schema
+    servers: list[Schema]
+    tags: Mapping[str, str]
+    """The groups of operations, in the order in which they are shown."""
+    parameters: Mapping[str, Schema]
+    """Those that operations name."""
+    security: Mapping[str | None, Mapping[str, Schema]]
+    """The schemes of each kind of proof, of which any one is enough."""
+
+
+def describe_api(api: DescribedApi, described: Mapping[tuple[str, str], Operation], settings: Settings) -> dict[str, Any]:
+    """Return the description of an API of a service with these settings."""
+    return _Document(api, settings).build(described)
 
 
 @lru_cache(maxsize=8)
@@ -171,8 +192,8 @@ def openapi_json(settings: Settings) -> bytes:
 class _Document:
     """Makes one document. What several operations share becomes a component."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, api: DescribedApi, settings: Settings) -> None:
+        self._api = api
         self._shapes = Shapes(settings)
         self._responses: dict[str, Schema] = {}
         self._parameters: dict[str, Schema] = {}
@@ -190,9 +211,9 @@ class _Document:
         proofs = {operation.security for operation in described.values()}
         return {
             "openapi": "3.1.0",
-            "info": _info(self._settings),
-            "servers": _servers(self._settings),
-            "tags": [{"name": name, "description": text} for name, text in TAGS.items() if name in tags],
+            "info": self._api.info,
+            "servers": self._api.servers,
+            "tags": [{"name": name, "description": text} for name, text in self._api.tags.items() if name in tags],
             "paths": paths,
             "components": {
                 "schemas": dict(sorted({**self._shapes.components, **_problem_schemas()}.items())),
@@ -200,7 +221,10 @@ class _Document:
                 "parameters": dict(sorted(self._parameters.items())),
                 "headers": {name: header for name, header in sorted(self._headers.items()) if name in self._used_headers},
                 "securitySchemes": {
-                    name: scheme for kind, offered in _SECURITY.items() if kind in proofs for name, scheme in offered.items()
+                    name: scheme
+                    for kind, offered in self._api.security.items()
+                    if kind in proofs
+                    for name, scheme in offered.items()
                 },
             },
         }
@@ -216,7 +240,7 @@ class _Document:
             "description": operation.description,
             "parameters": [self._parameter(name) for name in (*operation.parameters, "X-Request-ID")],
             "responses": dict(sorted(responses.items())),
-            "security": [{name: []} for name in _SECURITY.get(operation.security, ())],
+            "security": [{name: []} for name in self._api.security.get(operation.security, ())],
         }
         if operation.body is not None:
             schema = self._shapes.reference(operation.body)
@@ -262,7 +286,7 @@ class _Document:
 
     def _parameter(self, name: str) -> Schema:
         component = "".join(word.title() for word in name.replace("-", " ").split())
-        self._parameters[component] = _PARAMETERS[name]
+        self._parameters[component] = self._api.parameters.get(name) or _PARAMETERS[name]
         return {"$ref": f"#/components/parameters/{component}"}
 
     def _named(self, components: Iterable[str]) -> dict[str, Schema]:
