@@ -17,7 +17,8 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults fuzz engines bench bench-peers timing docs lock wheel dist release clean
+.PHONY: help serve native test lint unit faults fuzz engines screenshots bench bench-peers timing docs lock swagger-ui wheel dist \
+	release clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -58,6 +59,9 @@ fuzz: $(VENV)/.dev ## Requests that nobody meant, to every route; ROUNDS=50 for 
 engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey that is supported; takes some minutes
 	$(BIN)/python -m tests.support.engine_matrix .engines $(ARGS)
 
+screenshots: $(VENV)/.dev ## Take the pictures of docs/pages.md anew; needs chromium
+	$(BIN)/python -m tests.support.page_tour docs/images/pages
+
 bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; 6 to 15 minutes, ARGS=--quick for two
 	@$(BIN)/python -m bench.performance $(ARGS)
 
@@ -84,6 +88,9 @@ lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 		--custom-compile-command 'make lock' --group peers --output-file requirements/peers.txt
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group tls --output-file requirements/tls.txt
+
+swagger-ui: $(VENV)/.dev ## Fetch Swagger UI for /docs again, or another version: ARGS=5.35.0; needs npm
+	@$(BIN)/python requirements/swagger_ui.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel

@@ -18,6 +18,8 @@ from mkdocs.structure.files import Files
 
 from pickguard import __all__ as exported
 from pickguard.entrypoints.cli import cli
+from pickguard.entrypoints.http.problems import TYPES
+from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
 from pickguard.entrypoints.settings import options
 from tests.support.processes import PATIENCE
 from tools.site import hooks, reference
@@ -260,7 +262,7 @@ DOCUMENT: Final[dict[str, Any]] = {
         "parameters": {"id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}},
         "responses": {
             "not-found": {
-                "description": "Nobody",
+                "description": "Nobody ([not-found](problems/not-found))",
                 "content": {"application/problem+json": {"schema": {"enum": ["a", "b"]}}},
             }
         },
@@ -288,7 +290,7 @@ def test_an_openapi_document_becomes_a_page() -> None:
         "### `GET /v1/users/{id}`\n\n**Read a user**\n\nNeeds: bearer.",
         "| `id` (required) | path |  string (uuid) |",
         "| 200 | The user \\| found | [User](#user) |",
-        "| 404 | Nobody | `a`, `b` |",
+        "| 404 | Nobody ([not-found](problems.md#not-found)) | `a`, `b` |",
         "## Other",
         "### `POST /v1/users/{id}`\n\nNeeds no log-in.",
         "The body, `application/json`: [User](#user)",
@@ -301,6 +303,13 @@ def test_an_openapi_document_becomes_a_page() -> None:
         "### Name\n\nA name.\n\nstring",
     ):
         assert expected in page, expected
+
+
+def test_every_request_and_every_problem_is_in_the_reference_of_http(pages: dict[str, Reader]) -> None:
+    page = reference.http(reference.openapi())
+    for method, path, _ in (*ROUTES, *MAIL_ROUTES):
+        assert f"### `{method} {path}`\n" in page
+    assert set(TYPES) <= pages["reference/problems.html"].ids
 
 
 # What the hook does to pages.

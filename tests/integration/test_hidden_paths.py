@@ -51,7 +51,6 @@ async def api() -> AsyncGenerator[Api]:
         "/v1/admin",
         "/v1/debug",
         "/v1/config",
-        "/problems",
         "/problems/",
         "/cert.pem",
         "/tls/key.pem",

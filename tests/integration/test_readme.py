@@ -61,11 +61,12 @@ def _walk(steps: list[Block], directory: Path, curl: list[str], *options: str) -
 
 
 def test_the_walk_leaves_no_resource_out() -> None:
-    from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES  # noqa: PLC0415
+    from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES, routes  # noqa: PLC0415
+    from pickguard.entrypoints.settings import Settings  # noqa: PLC0415
 
     table = re.findall(r"^\| (`[A-Z]+ /.*?) \|", README, re.MULTILINE)
     listed = {tuple(each.split(" ")) for row in table for each in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
-    assert listed == {(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES)} | {("GET", "/problems/{slug}")}
+    assert listed == {(method, path) for method, path, _ in routes(Settings(mail="console:"))} - {("GET", "/docs/{file}")}
     walk = "".join(block.text for block in (*blocks(WALK), *blocks(WALK_WITH_MAIL)) if block.language == "sh")
     for method, path, _ in (*ROUTES, *MAIL_ROUTES):
         shown = path.replace("{id}", "$other")

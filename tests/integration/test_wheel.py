@@ -159,7 +159,11 @@ def run_example(python: Path, directory: Path, environment: Mapping[str, str]) -
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path, version: str) -> None:
     names = names_in(wheel)
-    assert {name.split("/")[0] for name in names} == {"pickguard", f"pickguard-{version}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "pickguard",
+        "pickguard_pytest.py",
+        f"pickguard-{version}.dist-info",
+    }
     assert "pickguard/py.typed" in names
     written = {
         str(path.relative_to(ROOT / "src"))
@@ -175,7 +179,9 @@ def test_the_wheel_says_what_it_is(wheel: Path, version: str) -> None:
     description = metadata.get_payload(decode=True)
     assert description == (ROOT / "README.md").read_bytes()
     with zipfile.ZipFile(wheel) as archive:
-        assert "pickguard = pickguard.__main__:main" in archive.read(f"pickguard-{version}.dist-info/entry_points.txt").decode()
+        entry_points = archive.read(f"pickguard-{version}.dist-info/entry_points.txt").decode()
+    assert "pickguard = pickguard.__main__:main" in entry_points
+    assert "[pytest11]\npickguard = pickguard_pytest\n" in entry_points
 
 
 def test_each_extra_asks_for_what_is_meant(wheel: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.http.schemas import (
     ChangeBody,
     LogInBody,
@@ -17,6 +18,8 @@ from pickguard.entrypoints.http.schemas import (
     ResetBody,
     ResetRequestBody,
 )
+from pickguard.entrypoints.pages.routes import MAIL_PAGE_ROUTES, PAGE_ROUTES
+from pickguard.entrypoints.settings import Settings
 from tests.contracts.http_api import LOG_IN_MEMBERS, SESSION_MEMBERS, USER_MEMBERS
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
 from tests.support.http import EMAIL, NAME
@@ -57,6 +60,14 @@ SESSION: Final = has(SESSION_MEMBERS)
 LOG_IN: Final = has(LOG_IN_MEMBERS, user=USER, session=SESSION)
 STATUS: Final = has({"status"})
 NOTHING: Final = None
+EVERY: Final = [(method, path) for method, path, _ in routes(Settings(mail="console:"))]
+"""Every route of the API that there can be."""
+PAGES: Final = [(method, path) for method, path, _ in (*PAGE_ROUTES, *MAIL_PAGE_ROUTES)]
+"""Every route of the account pages; what they read and give, tests/integration/test_pages.py knows."""
+
+
+def anything(_: object) -> None:
+    """Check nothing: what is described is checked of every answer, by `tests.support.http`."""
 
 
 @attrs.frozen
@@ -88,6 +99,11 @@ KNOWN: Final[Mapping[tuple[str, str], Route]] = {
     ("DELETE", "/v1/sessions/{id}"): Route(None, 204, NOTHING),
     ("GET", "/livez"): Route(None, 200, STATUS),
     ("GET", "/readyz"): Route(None, 200, STATUS),
+    ("GET", "/problems"): Route(None, 200, anything),
+    ("GET", "/problems/{slug}"): Route(None, 200, anything),
+    ("GET", "/openapi.json"): Route(None, 200, anything),
+    ("GET", "/docs"): Route(None, 200, anything),
+    ("GET", "/docs/{file}"): Route(None, 200, anything),
 }
 MEANT: Final[Mapping[str, Sequence[str]]] = {
     "name": ("Ada", NAME, "Zoë"),

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import unquote
 from uuid import UUID
 
 import attrs
@@ -20,9 +21,11 @@ from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.entrypoints.http.acceptor import Acceptor
-from pickguard.entrypoints.http.app import create_app
+from pickguard.entrypoints.http.app import create_app, is_page
 from pickguard.entrypoints.http.express import Express
 from pickguard.entrypoints.http.protocol import Connection
+from pickguard.entrypoints.http.watching import Watching
+from pickguard.entrypoints.pages.routes import CHANGE_PASSWORD
 from pickguard.entrypoints.settings import Settings
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.clock import Clock
@@ -33,17 +36,20 @@ from pickguard.ports.limits import RateLimiter
 from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
+from tests.support.description import description_of
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
 PATIENCE: Final = 10.0
 """Seconds until a test gives up on an answer that does not come. Nothing waits this long unless it fails."""
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
+HTML: Final = "text/html; charset=utf-8"
 NAME: Final = "Ada Lovelace"
 EMAIL: Final = "ada@example.com"
+FILES: Final = {f"text/{kind}; charset=utf-8" for kind in ("javascript", "css", "plain")}
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
 # No limit of the service may come into play because the machine is busy.
-SETTINGS: Final = Settings(store="memory:", request_timeout=timedelta(seconds=30))
+SETTINGS: Final = Settings(store="memory:", no_tls=True, request_timeout=timedelta(seconds=30))
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +96,7 @@ def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: boo
     headers = answer.headers
     assert "Server" not in headers  # ASVS 13.4.6
     told = sorted(name.lower() for name in headers if name.lower().startswith("access-control-"))
-    if cross_origin:
+    if cross_origin and answer.status not in {414, 431}:  # which are refused before anything is read of them
         assert "origin" in headers["Vary"].lower().split(", ")
         assert "access-control-allow-credentials" not in told
         assert headers.get("Access-Control-Allow-Origin") != "*"
@@ -116,13 +122,25 @@ def check_conventions(answer: Answer, *, secure: bool = False, cross_origin: boo
         assert headers["Allow"]
     if answer.status in {429, 503}:
         assert int(headers["Retry-After"]) >= 1
-    assert answer.status < 300 or answer.status >= 400 or answer.status == 304, "nothing is redirected"
+    if answer.status == 303:  # from one page to another
+        assert re.match(r"(/[^/?]+)*/account[/?]|(/[^/?]+)*/account$", headers["Location"])
+        assert not answer.body
+        return
+    assert answer.status < 300 or answer.status >= 400 or answer.status == 304, "nothing else is redirected"
     _check_type(answer)
     if answer.status in {204, 304}:
         assert answer.body == b""
         assert "Content-Length" not in headers or answer.status == 304
     if answer.status >= 400:
-        _check_problem(answer)
+        if headers["Content-Type"] == HTML:  # an account page; see tests/support/pages.py
+            assert b"Traceback" not in answer.body
+        else:
+            _check_problem(answer)
+
+
+def _is_of_pages(path: str, answer: Answer) -> bool:
+    """Tell whether an answer is one of the account pages, which the description of the API says nothing of."""
+    return path == CHANGE_PASSWORD or (is_page(unquote(path)) and answer.headers.get("Content-Type") != PROBLEM)
 
 
 def _check_type(answer: Answer) -> None:
@@ -132,12 +150,14 @@ def _check_type(answer: Answer) -> None:
         assert kinds == []
         return
     assert len(kinds) == 1
-    assert kinds[0] in {JSON, PROBLEM, "text/html; charset=utf-8"}
+    if kinds[0] in FILES and answer.status == 200:  # of pages
+        return
+    assert kinds[0] in {JSON, PROBLEM, HTML}
     if answer.method != "HEAD":
         text = answer.body.decode()
         if kinds[0] in {JSON, PROBLEM}:  # which are in UTF-8 and have no charset (RFC 8259, sections 8.1 and 11)
             json.loads(text)
-        else:
+        elif kinds[0] == HTML:
             assert text.startswith("<!doctype html>")
 
 
@@ -214,9 +234,11 @@ class Wire:
 class Api:
     """A served application, and a client of it."""
 
-    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None, cross_origin: bool = False) -> None:
+    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None, settings: Settings) -> None:
         self.port = port
-        self._cross_origin = cross_origin
+        self.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
+        self.description = description_of(settings)
+        self._cross_origin = bool(settings.cors_origins)
         self._session = session
         self._tls = tls
 
@@ -244,7 +266,11 @@ class Api:
         ):
             content = await response.read()
             answer = Answer(method=method, status=response.status, headers=response.headers, body=content)
+            asked = response.url.raw_path
         check_conventions(answer, secure=self._tls is not None, cross_origin=self._cross_origin)
+        if _is_of_pages(asked, answer):
+            return answer
+        self.description.check(method, asked, status=answer.status, headers=answer.headers, body=answer.body, sent=data)
         return answer
 
     @asynccontextmanager
@@ -332,6 +358,7 @@ async def serving(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
     shutdown_timeout: float = 0.1,
+    watching: Watching | None = None,
 ) -> AsyncGenerator[Api]:
     """Serve the application on a store, as `pickguard serve` does. `tls` holds the server's and the client's side."""
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as cheap:
@@ -349,10 +376,10 @@ async def serving(
             pace=pace,
             registration_mode=mode,
         )
-        if mailer is not None:
-            settings = attrs.evolve(settings, mail="console:")
+        mail = settings.mail if mailer is None else "console:"
+        settings = attrs.evolve(settings, registration=mode.value, no_tls=tls is None, mail=mail)
         async with serving_services(
-            services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout
+            services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout, watching=watching
         ) as api:
             yield api
 
@@ -365,6 +392,7 @@ async def serving_services(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
     shutdown_timeout: float = 0.1,
+    watching: Watching | None = None,
 ) -> AsyncGenerator[Api]:
     """Serve the application with services of one's own."""
 
@@ -373,7 +401,8 @@ async def serving_services(
         yield services
 
     loop = asyncio.get_running_loop()
-    runner = web.AppRunner(create_app(settings, services=opened), handle_signals=False, shutdown_timeout=shutdown_timeout)
+    app = create_app(settings, services=opened, watching=watching)
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=shutdown_timeout)
     await runner.setup()
     try:
         handler = runner.server
@@ -387,7 +416,7 @@ async def serving_services(
             port = listener.getsockname()[1]
             acceptor = Acceptor(
                 listener,
-                lambda: Connection(handler, loop=loop, express=express),
+                lambda: Connection(handler, loop=loop, express=express, answered=watching.answered if watching else None),
                 tls=tls[0] if tls else None,
                 most=settings.max_connections,
             )
@@ -399,7 +428,7 @@ async def serving_services(
                 async with ClientSession(
                     base, connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False
                 ) as session:
-                    yield Api(port=port, session=session, tls=client_side, cross_origin=bool(settings.cors_origins))
+                    yield Api(port=port, session=session, tls=client_side, settings=settings)
             finally:
                 acceptor.close()
                 acceptor.give_up()

@@ -10,6 +10,7 @@ from pickguard.adapters.redis.encoding import (
     UnreadableError,
     decode_limit,
     decode_run,
+    decode_sources,
     decode_tries,
     encode_source,
     limit_key,
@@ -20,7 +21,7 @@ from pickguard.adapters.redis.encoding import (
 from pickguard.adapters.redis.scripts import COUNT, FAIL, FORGIVE, SUCCEED, Script
 from pickguard.domain.model.errors import RateLimited
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules, Rate
-from pickguard.domain.model.tries import refuse, waits
+from pickguard.domain.model.tries import Standing, refuse, standing, waits
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LIMITS: Final = (None, Limit.GUESSES, Limit.RUN)
@@ -72,6 +73,14 @@ class RedisRateLimiter:
         except UnderReplicatedError as error:
             tries = error.answer
         return Failures() if tries is None else decode_tries(tries, None)[0]
+
+    async def review(self, address: str, now: datetime) -> Standing:
+        """See `RateLimiter.review`. Reads one key."""
+        tries = await self._commands.ask("GET", tries_key(self._prefix, address))
+        if tries is None:
+            return Standing()
+        run, _ = decode_tries(tries, None)
+        return standing(run, decode_sources(tries), self._rules, now)
 
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
         """See `RateLimiter.count`."""
