@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
+from xml.etree import ElementTree as ET
 
 import click
 import pytest
@@ -130,6 +131,19 @@ def test_the_search_works_from_files(site: Path) -> None:
     assert index.startswith("var __index = {")
     assert "X-Forwarded-For" in index
     assert "assets/iframe-worker.js" in (site / "index.html").read_text()
+
+
+def test_diagrams_are_a_part_of_the_page_that_shows_them(site: Path, pages: dict[str, Reader]) -> None:
+    drawings = sorted((ROOT / "docs/images").glob("architecture-*.svg"))
+    assert drawings
+    assert "diagram" in pages["architecture.html"].classes
+    text = (site / "architecture.html").read_text()
+    for drawing in drawings:
+        root = ET.parse(drawing).getroot()
+        title = root.findtext("{http://www.w3.org/2000/svg}title")
+        assert title
+        assert f"<title>{title}</title>" in text
+        assert drawing.name not in text
 
 
 def test_no_link_of_the_repository_is_left(pages: dict[str, Reader]) -> None:

@@ -35,6 +35,7 @@ PARTS: Final = frozenset({"cli.md", "data-rights.md", "http.md", "pages.md", "se
 
 _FENCED = re.compile(r"^( *)(```+).*?^\1\2$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
+_DIAGRAM = re.compile(r"^!\[([^]]+)\]\((images/architecture-[a-z]+\.svg)\)$", re.MULTILINE)
 _CARDS = re.compile(r"^<!-- pages: (.+) -->$", re.MULTILINE)
 
 
@@ -71,7 +72,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links lead to where the site has what they mean, and list pages where a page asks for it."""
-    markdown = outside_of_code(markdown, lambda text: relinked(text, page.file.src_uri, files))
+    docs = Path(config.docs_dir)
+    markdown = outside_of_code(markdown, lambda text: drawn(relinked(text, page.file.src_uri, files), docs))
     return _CARDS.sub(lambda match: cards(match[1], config.nav or [], files), markdown)
 
 
@@ -107,6 +109,16 @@ def relinked(text: str, page: str, files: Files) -> str:
         return shown if posixpath.basename(there) in shown or len(shown) > len(there) else f"{shown} (`{there}`)"
 
     return _LINK.sub(changed, text)
+
+
+def drawn(text: str, docs: Path) -> str:
+    """Return the text of a page with its diagrams as a part of it, so that they have the colours of the site, light or dark."""
+    return _DIAGRAM.sub(lambda match: _figure(match[1], (docs / match[2]).read_text()), text)
+
+
+def _figure(description: str, drawing: str) -> str:
+    label = description.replace('"', "&quot;")
+    return f'<figure class="diagram" aria-label="{label}">{" ".join(drawing.split())}</figure>'
 
 
 def cards(section: str, nav: list[Any], files: Files) -> str:
