@@ -55,7 +55,7 @@ def walk(steps: list[Block], directory: Path, curl: list[str], *options: str) ->
         script = "".join(commands)
         assert "9443" in script
         assert "pickguard-data" in script
-        told = paste(commands, directory, port=served.port, curl=curl, data="data")
+        told = paste(commands, directory, ports={"9443": served.port}, curl=curl, data="data")
     assert told.pop(0) == ""
     assert [without_what_varies(text) for text in told] == [without_what_varies(text) for text in printed]
 
