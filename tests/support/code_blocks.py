@@ -48,6 +48,10 @@ _VARYING: Final = {
     r"pgm?_([A-Za-z0-9_-]{64}[0-9a-f]{8}|…)": "TOKEN",  # shortened in pages: a scanner for secrets would know a real one
     r"curl/[0-9][0-9a-z.-]*": "CURL",
     r"^pickguard [0-9][0-9a-z.+]*$": "pickguard VERSION",
+    r"\d{4}-\d\d-\d\d( \d\d:\d\d UTC)?": "DATE",
+    r"just now|\d+ seconds? ago": "AGO",
+    r"^Password: [a-z2-9-]+$": "Password: PASSWORD",
+    r" +$": "",  # of a table, which ends in spaces
 }
 
 

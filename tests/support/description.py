@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from jsonschema import Draft202012Validator, FormatChecker
 from multidict import CIMultiDictProxy
@@ -125,12 +125,18 @@ class Description:
             self._validate(json.loads(body), f"{at}/content/{_escape(kind)}/schema")
 
     def _check_request(self, line: Line, sent: bytes) -> None:
+        body = f"/paths/{_escape(line[1])}/{line[0].lower()}/requestBody/content"
+        if "application/x-www-form-urlencoded" in self.document["paths"][line[1]][line[0].lower()]["requestBody"]["content"]:
+            # What is not described is ignored in a form, and so is what has no value.
+            form = {name: text for name, text in parse_qsl(sent.decode()) if name in {"token", "token_type_hint"}}
+            self._validate(form, f"{body}/application~1x-www-form-urlencoded/schema")
+            return
         content = json.loads(sent)
         # Lengths are those after normalisation, as the description says.
         normal = {name: unicodedata.normalize("NFC", text) for name, text in content.items()}
         if "name" in normal:
             normal["name"] = unicodedata.normalize("NFC", normal["name"].strip()).strip()
-        self._validate(normal, f"/paths/{_escape(line[1])}/{line[0].lower()}/requestBody/content/application~1json/schema")
+        self._validate(normal, f"{body}/application~1json/schema")
 
     def _validate(self, content: object, pointer: str) -> None:
         validator = self._validators.get(pointer)

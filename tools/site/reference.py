@@ -129,6 +129,8 @@ def _command(command: click.Command, parent: click.Context | None, name: str, de
     yield ""
     yield from _parameters(command, context)
     yield from _help(command.epilog or "")
+    if examples := getattr(command, "examples", None):
+        yield from ("```sh", *examples, "```", "")
     if isinstance(command, click.Group):
         for below in command.list_commands(context):
             found = command.get_command(context, below)

@@ -13,7 +13,7 @@ from pickguard.domain.model import errors
 from pickguard.domain.model.limits import Limit
 from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import EXPOSED_HEADERS
-from pickguard.entrypoints.http.operations import BEARER, TAGS, Operation, Success, operations
+from pickguard.entrypoints.http.operations import BEARER, CREDENTIAL, TAGS, Operation, Success, operations
 from pickguard.entrypoints.http.problems import (
     CHALLENGE,
     CONTENT_TYPE,
@@ -24,7 +24,7 @@ from pickguard.entrypoints.http.problems import (
     problem,
     respond,
 )
-from pickguard.entrypoints.http.requests import JSON, JSON_OR_MERGE_PATCH
+from pickguard.entrypoints.http.requests import FORM, JSON, JSON_OR_MERGE_PATCH
 from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.http.shapes import Schema, Shapes, example_of
 from pickguard.entrypoints.settings import Settings
@@ -66,6 +66,7 @@ _OCCURRENCES: Final[tuple[errors.AccountsError, ...]] = (
     errors.InvalidCredentials(),
     errors.WrongPassword(),
     errors.InvalidToken(),
+    errors.InvalidServiceCredential(),
     errors.ReauthenticationRequired(timedelta(minutes=15)),
     errors.SessionNotFound(),
     errors.RegistrationClosed(),
@@ -197,14 +198,19 @@ class _Document:
                 "responses": dict(sorted(self._responses.items())),
                 "parameters": dict(sorted(self._parameters.items())),
                 "headers": {name: header for name, header in sorted(self._headers.items()) if name in self._used_headers},
-                "securitySchemes": {BEARER: _BEARER_SCHEME},
+                "securitySchemes": {
+                    name: scheme
+                    for security, schemes in _SECURITY.items()
+                    for name, scheme in schemes.items()
+                    if security in {BEARER, *(operation.security for operation in described.values())}
+                },
             },
         }
 
     def _operation(self, operation: Operation) -> Schema:
         responses = {str(each.status): self._success(each) for each in operation.successes}
         for status, slugs in sorted(_by_status(operation.all_problems()).items()):
-            responses[str(status)] = self._problem(slugs, merge_patch=operation.body_types == JSON_OR_MERGE_PATCH)
+            responses[str(status)] = self._problem(slugs, body_types=operation.body_types)
         content: Schema = {
             "operationId": operation.name,
             "tags": [operation.tag],
@@ -212,7 +218,7 @@ class _Document:
             "description": operation.description,
             "parameters": [self._parameter(name) for name in (*operation.parameters, "X-Request-ID")],
             "responses": dict(sorted(responses.items())),
-            "security": [] if operation.security is None else [{operation.security: []}],
+            "security": [{name: []} for name in _SECURITY.get(operation.security, ())],
         }
         if operation.body is not None:
             schema = self._shapes.reference(operation.body)
@@ -227,7 +233,10 @@ class _Document:
         content: Schema = {}
         if success.shape is not None:
             schema = self._shapes.reference(success.shape)
-            content[JSON[0]] = {"schema": schema, "example": example_of(schema, self._shapes.components)}
+            example = example_of(schema, self._shapes.components)
+            if success.other_shape is not None:
+                schema = {"oneOf": [schema, self._shapes.reference(success.other_shape)]}
+            content[JSON[0]] = {"schema": schema, "example": example}
         if success.anything:
             content[JSON[0]] = {"schema": {"type": "object"}}
         for kind in success.texts:
@@ -235,13 +244,14 @@ class _Document:
         response: Schema = {"description": success.description, "headers": self._named((*success.headers, *self._every))}
         return {**response, "content": content} if content else response
 
-    def _problem(self, slugs: Sequence[str], *, merge_patch: bool = False) -> Schema:
+    def _problem(self, slugs: Sequence[str], *, body_types: tuple[str, ...] = JSON) -> Schema:
         kinds = [TYPES[slug] for slug in slugs]
         names = [*dict.fromkeys(name for each in kinds for name in _PROBLEM_HEADERS.get(each.slug, ()))]
         component = "Or".join(slug.title().replace("-", "") for slug in slugs)
         if "unsupported-media-type" in slugs:
-            names.append("Accept-Patch" if merge_patch else "Accept")
-            component += "OfPatch" if merge_patch else ""
+            name, suffix = _ACCEPTED[body_types]
+            names.append(name)
+            component += suffix
         if component not in self._responses:
             examples = {each.slug: _example_of(each) for each in kinds}
             self._responses[component] = {
@@ -273,12 +283,35 @@ _PROBLEM_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "overloaded": ("Retry-After",),
     "store-unavailable": ("Retry-After",),
 }
+_ACCEPTED: Final[Mapping[tuple[str, ...], tuple[str, str]]] = {
+    JSON: ("Accept", ""),
+    JSON_OR_MERGE_PATCH: ("Accept-Patch", "OfPatch"),
+    FORM: ("Accept-of-a-form", "OfForm"),
+}
+"""By what a body may be: the header that says so where it is something else, and what the answer is called."""
 _BEARER_SCHEME: Final[Schema] = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "opaque, begins with pg_",
     "description": "The access_token of a log-in (POST /v1/sessions), in the header Authorization and nowhere else (RFC 6750).",
 }
+_SECURITY: Final[Mapping[str | None, Mapping[str, Schema]]] = {
+    BEARER: {BEARER: _BEARER_SCHEME},
+    CREDENTIAL: {
+        "serviceBasic": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The name of another service and its secret, each encoded as in a form (RFC 6749, section 2.3.1).",
+        },
+        "serviceSecret": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "opaque, begins with pgs_",
+            "description": "The secret of another service.",
+        },
+    },
+}
+"""The schemes of each kind of proof, of which any one is enough."""
 
 
 def _by_status(slugs: Iterable[str]) -> dict[int, tuple[str, ...]]:
@@ -316,6 +349,7 @@ def _headers(settings: Settings) -> dict[str, Schema]:
         "Retry-After": _header("Whole seconds until it may be tried again.", {"pattern": "^[1-9][0-9]*$"}, "1"),
         "Allow": _header("The methods that the resource has.", {}, "GET,HEAD,PATCH,DELETE"),
         "Accept": _header("What would have been accepted.", {"const": ", ".join(JSON)}),
+        "Accept-of-a-form": _header("What would have been accepted.", {"const": ", ".join(FORM)}),
         "Accept-Patch": _header("What would have been accepted.", {"const": ", ".join(JSON_OR_MERGE_PATCH)}),
         "Vary-by-type": _header("What the answer depends on.", {"const": f"Accept{vary}"}),
         "Vary-by-encoding": _header("What the answer depends on.", {"const": f"Accept-Encoding{vary}"}),
@@ -340,6 +374,7 @@ def _headers(settings: Settings) -> dict[str, Schema]:
 _WITH_A_NAME_OF_THEIR_OWN: Final = {
     "Content-Security-Policy-of-a-page": "Content-Security-Policy",
     "Vary-by-type": "Vary",
+    "Accept-of-a-form": "Accept",
     "Vary-by-encoding": "Vary",
 }
 """Headers that have another value, or another reason, in some answers: their components, and what they are called there."""
