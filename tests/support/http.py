@@ -17,6 +17,7 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pickguard.adapters.memory_limits import Unlimited
+from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import Services, build_services
@@ -369,6 +370,7 @@ async def serving(
     watching: Watching | None = None,
 ) -> AsyncGenerator[Api]:
     """Serve the application on a store, as `pickguard serve` does. `tls` holds the server's and the client's side."""
+    path = settings.service_credentials
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as cheap:
         services = build_services(
             accounts=accounts,
@@ -382,6 +384,7 @@ async def serving(
             mailer=mailer,
             deferred=deferred,
             pace=pace,
+            service_credentials=None if path is None else ServiceCredentialFile(path),
             registration_mode=mode,
         )
         mail = settings.mail if mailer is None else "console:"

@@ -14,7 +14,7 @@ from pickguard.domain.model.credentials import Credential
 from pickguard.domain.model.errors import AccountNotFound, AddressTaken, InvalidCredentials, InvalidFields
 from pickguard.domain.model.events import UserImported
 from pickguard.domain.model.users import User
-from pickguard.domain.services.imports import Candidate
+from pickguard.domain.services.imports import Candidate, Imported
 from pickguard.entrypoints.bootstrap import Services, build_services
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
@@ -34,6 +34,10 @@ async def services(clock: FakeClock, events: RecordedEvents) -> AsyncGenerator[S
 
 async def imported(services: Services, password_hash: str = BCRYPT) -> User:
     return await services.imports.add(name="Ada", email=ADA, password_hash=password_hash)
+
+
+async def bring_over(services: Services, candidate: Candidate) -> Imported:
+    return await services.imports.bring_over(services.imports.examine(candidate))
 
 
 async def credential(services: Services, user: User) -> Credential:
@@ -159,25 +163,25 @@ async def test_an_id_is_kept_and_so_is_being_disabled(services: Services) -> Non
 
 async def test_what_was_brought_over_by_its_id_is_found_and_left_as_it_is(services: Services, events: RecordedEvents) -> None:
     candidate = Candidate(name="Ada", email=ADA, password_hash=BCRYPT, id=KEPT)
-    first = await services.imports.bring_over(candidate)
+    first = await bring_over(services, candidate)
     token = await log_in(services)
     await services.profiles.change(token, name="Countess")
     events.events.clear()
     for again in (candidate, attrs.evolve(candidate, email="ADA@Example.com", name="Eve", disabled=True)):
-        found = await services.imports.bring_over(again)
+        found = await bring_over(services, again)
         assert (found.is_new, found.user.id, found.user.name.value) == (False, first.user.id, "Countess")
     assert first.is_new
     assert events.events == []
     with pytest.raises(InvalidFields) as refused:
-        await services.imports.bring_over(attrs.evolve(candidate, email="else@example.com"))
+        await bring_over(services, attrs.evolve(candidate, email="else@example.com"))
     assert [(fault.field, fault.code) for fault in refused.value.faults] == [("id", "id_taken")]
     with pytest.raises(AddressTaken):
-        await services.imports.bring_over(attrs.evolve(candidate, id=UUID(int=KEPT.int + 1)))
+        await bring_over(services, attrs.evolve(candidate, id=UUID(int=KEPT.int + 1)))
 
 
 async def test_of_one_candidate_at_once_many_times_one_is_new(services: Services) -> None:
     candidate = Candidate(name="Ada", email=ADA, password_hash=BCRYPT, id=KEPT)
-    outcomes = await asyncio.gather(*(services.imports.bring_over(candidate) for _ in range(8)))
+    outcomes = await asyncio.gather(*(bring_over(services, candidate) for _ in range(8)))
     assert sorted(each.is_new for each in outcomes) == [False] * 7 + [True]
 
 

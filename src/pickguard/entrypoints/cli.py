@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import logging
 import sys
 from typing import Final, NoReturn
 
@@ -12,8 +13,13 @@ from pickguard.entrypoints.commands.common import INTERRUPTED, MISUSED, say
 COMMANDS: Final = {
     "serve": "serve",
     "users": "users",
+    "import": "import_users",
+    "export": "export_users",
     "doctor": "doctor",
     "tune-argon2": "tune_argon2",
+    "service-credential": "service_credential",
+    "openapi": "openapi",
+    "completion": "completion",
 }
 """The commands, in the order of the help, and the module of each."""
 
@@ -44,6 +50,7 @@ def main() -> NoReturn:
     """Run the command line; what is wrong is said in one line, with a status that is not zero."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
         sys.stdout.reconfigure(errors="replace")
+    logging.basicConfig(format="pickguard: %(message)s", level=logging.WARNING)  # what is not worth a word is not said
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -49,6 +49,19 @@ class AccountChanges:
         self.publish(*told)
         return account
 
+    async def confirmed(self, user_id: UserId) -> Account | None:
+        """Return an account that is kept as safely as what a write acknowledges; None where there is none."""
+        for _ in range(ATTEMPTS):
+            snapshot = await self._accounts.get(user_id)
+            if snapshot is None:
+                return None
+            try:
+                await self._accounts.confirm(snapshot)
+            except Conflict:
+                continue
+            return snapshot.account
+        raise Contended("this account is being changed by too many requests at once")
+
     async def apply(
         self,
         user_id: UserId,

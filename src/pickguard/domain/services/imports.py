@@ -70,7 +70,10 @@ class Imports:
         disabled: bool = False,
         id: UUID | None = None,  # noqa: A002 (what it is called everywhere)
     ) -> User:
-        """Make an account whose password is the one that was hashed, and return its user; see `Candidate` and `bring_over`."""
+        """Make an account whose password is the one that was hashed, and return its user.
+
+        See `Candidate` for what the arguments mean, `examine` and `bring_over` for what is promised and raised.
+        """
         candidate = Candidate(
             name=name,
             email=email,
@@ -80,42 +83,16 @@ class Imports:
             disabled=disabled,
             id=id,
         )
-        return (await self.bring_over(candidate)).user
+        return (await self.bring_over(self.examine(candidate))).user
 
-    def examine(self, candidate: Candidate) -> None:
-        """Raise `InvalidFields` with all faults that can be seen without the store.
+    def examine(self, candidate: Candidate) -> Account:
+        """Return the account that a candidate is to have. Nothing is stored.
 
-        Those are the faults of name and address, ``invalid_password_hash`` where the hash is of no form that is known here or
-        costs more than is obeyed, ``invalid_created_at`` for a time without a zone, before 1970 or to come, and ``invalid_id``
-        for an id that is no UUIDv7.
+        Raises `InvalidFields` with all faults that can be seen without the store: those of name and address,
+        ``invalid_password_hash`` where the hash is of no form that is known here or costs more than is obeyed,
+        ``invalid_created_at`` for a time without a zone, before 1970 or to come, and ``invalid_id`` for an id that is no
+        UUIDv7.
         """
-        self._account_of(candidate)
-
-    async def bring_over(self, candidate: Candidate) -> Imported:
-        """Make an account whose password is the one that was hashed.
-
-        The hash is stored as it is, and replaced by one of today's kind at the first log-in with the right password; sessions
-        do not notice.
-
-        Raises `InvalidFields` as `examine` does, and with ``id_taken`` where the id belongs to an account with another address.
-        Raises `AddressTaken`, and `Unavailable` in its kinds, as a registration does. To repeat what ended with
-        `OutcomeUnknown` is safe, since one address has one account; with an id, a repeat finds the account and leaves it as
-        it is, whatever else the candidate says.
-        """
-        account, now = self._account_of(candidate), self._clock.now()
-        try:
-            await self._accounts.add(account, operation=self._changes.new_operation())
-        except Conflict:
-            there = await self._accounts.get(account.user.id)
-            if there is not None and there.account.user.email.key == account.user.email.key:
-                await self._accounts.confirm(there)
-                return Imported(user=there.account.user, is_new=False)
-            detail = "Another account, with another address, has this id."
-            raise InvalidFields((Fault(field="id", code="id_taken", detail=detail),)) from None
-        self._changes.publish(UserImported(user_id=account.user.id, at=now))
-        return Imported(user=account.user, is_new=True)
-
-    def _account_of(self, candidate: Candidate) -> Account:
         now, created_at = self._clock.now(), candidate.created_at
         examined = self._fields.new_account(name=candidate.name, email=candidate.email, password=None)
         faults = [*examined.faults]
@@ -143,3 +120,24 @@ class Imports:
         ).account
         user = attrs.evolve(made.user, email_verified=candidate.email_verified, disabled=candidate.disabled, updated_at=now)
         return attrs.evolve(made, user=user)
+
+    async def bring_over(self, account: Account) -> Imported:
+        """Store an account that `examine` has returned. Its password is the one that was hashed.
+
+        The hash is stored as it is, and replaced by one of today's kind at the first log-in with the right password; sessions
+        do not notice.
+
+        Raises `InvalidFields` with ``id_taken`` where the id belongs to an account with another address; `AddressTaken`, and
+        `Unavailable` in its kinds, as a registration does. To repeat what ended with `OutcomeUnknown` is safe: a repeat finds
+        the account by its id, and leaves it as it is, whatever has become of it.
+        """
+        try:
+            await self._accounts.add(account, operation=self._changes.new_operation())
+        except Conflict:
+            there = await self._changes.confirmed(account.user.id)
+            if there is not None and there.user.email.key == account.user.email.key:
+                return Imported(user=there.user, is_new=False)
+            detail = "Another account, with another address, has this id."
+            raise InvalidFields((Fault(field="id", code="id_taken", detail=detail),)) from None
+        self._changes.publish(UserImported(user_id=account.user.id, at=self._clock.now()))
+        return Imported(user=account.user, is_new=True)

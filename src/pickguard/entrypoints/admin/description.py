@@ -190,13 +190,17 @@ _API: Final = DescribedApi(
     servers=[{"url": "/", "description": "Where this description comes from"}],
     tags={_ACCOUNTS: "The accounts of everybody.", _SERVICE: "The service itself."},
     parameters=_PARAMETERS,
-    bearer={
-        "type": "http",
-        "scheme": "bearer",
-        "description": (
-            "A token of --admin-token-file; for the metrics, one of --metrics-token-file will do. A Unix socket without such "
-            "files needs none."
-        ),
+    security={
+        BEARER: {
+            BEARER: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": (
+                    "A token of --admin-token-file; for the metrics, one of --metrics-token-file will do. A Unix socket "
+                    "without such files needs none."
+                ),
+            }
+        }
     },
 )
 

@@ -19,6 +19,7 @@ from pickguard.entrypoints.settings import SettingsError
 @click.command(
     "doctor",
     cls=Command,
+    short_help="Examine the store and all that it holds.",
     examples="""
     pickguard doctor
     pickguard doctor --store redis://redis.example.com --no-scan

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
@@ -37,11 +37,8 @@ def work(settings: Settings, task: Callable[[Services], Awaitable[_Result]], *, 
     """
     if settings.store == "memory:":
         refuse("--store memory: belongs to one process, and nobody else can look at it")
-    # What is worth a warning about the store, the doctor says; what fails here, an error says.
-    logging.basicConfig(format="pickguard: %(message)s", level=logging.WARNING)
-    logging.getLogger("pickguard.store").setLevel(logging.ERROR)
     try:
-        with find_store(settings if mails else settings.without_mail()) as found:
+        with _no_warnings(), find_store(settings if mails else settings.without_mail()) as found:
             return _run(_with_services(found, task))
     except SettingsError as error:
         refuse(str(error))
@@ -49,6 +46,18 @@ def work(settings: Settings, task: Callable[[Services], Awaitable[_Result]], *, 
         fail(f"--store {settings.shown_store}: {error}" if settings.store else str(error))
     except AccountsError as error:
         fail(explain(error))
+
+
+@contextmanager
+def _no_warnings() -> Generator[None]:
+    """Leave it to the doctor to say what is worth a warning about a store; what fails here, an error says."""
+    logger = logging.getLogger("pickguard.store")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 async def _with_services(settings: Settings, task: Callable[[Services], Awaitable[_Result]]) -> _Result:

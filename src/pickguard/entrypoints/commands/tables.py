@@ -21,7 +21,8 @@ _DATE: Final = 10
 _SESSIONS: Final = 8
 _STATE: Final = 10
 _ID: Final = 36
-_LEAST_ADDRESS: Final = 22
+_UNBOUNDED: Final = 100
+_LEAST_ADDRESS: Final = 20
 _LEAST_NAME: Final = 12
 _LONGEST_ADDRESS: Final = 44
 _LONGEST_NAME: Final = 28
@@ -47,7 +48,7 @@ class Listing:
     def __init__(self, *, show_ids: bool | None = None) -> None:
         self._console = Console(soft_wrap=True, highlight=False)
         is_bounded = self._console.is_terminal or "COLUMNS" in os.environ
-        width = self._console.width if is_bounded else 0
+        width = self._console.width if is_bounded else _UNBOUNDED
         fixed = 2 * _DATE + _SESSIONS + _STATE + 5 * _GAP
         with_ids = width >= fixed + _ID + _GAP + _LEAST_ADDRESS + _LEAST_NAME + 20 if show_ids is None else show_ids
         left = width - fixed - (_ID + _GAP) * with_ids
@@ -189,14 +190,14 @@ def _print_rows(console: Console, title: str, heads: Sequence[str], rows: Sequen
     if not rows:
         console.print(Text(f"  {none}", style="dim"))
         return
-    table = Table.grid(padding=(0, _GAP))
+    table = Table.grid(padding=(0, _GAP), expand=True)
     for _ in heads[:-1]:
         table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_row(*(Text(head, style="dim") for head in heads))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+    console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _place(client: Client) -> tuple[str, str]:
@@ -209,7 +210,7 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-_UNITS: Final = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+_UNITS: Final = ((31_557_600, "year"), (2_629_800, "month"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def _span(span: timedelta) -> str:

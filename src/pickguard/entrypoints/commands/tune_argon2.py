@@ -23,6 +23,7 @@ HASHING_SETTINGS = ("workers", "hash_parallelism", "hash_threads")
 @click.command(
     "tune-argon2",
     cls=Command,
+    short_help="Measure hashing, and propose its cost.",
     examples="""
     pickguard tune-argon2
     pickguard tune-argon2 --target 250ms --memory 1024 --workers 4

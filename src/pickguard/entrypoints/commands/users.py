@@ -17,6 +17,7 @@ from pickguard.entrypoints.commands.common import (
     STORE_SETTINGS,
     Command,
     fail,
+    interruptible,
     load,
     packages_of_the_server,
     refuse,
@@ -27,7 +28,13 @@ from pickguard.entrypoints.commands.passwords import Given, password_options, re
 from pickguard.entrypoints.commands.stores import Walk, find_user, not_there, work
 
 
-@click.group("users")
+class _InOrder(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the commands, as they stand here."""
+        return list(self.commands)
+
+
+@click.group("users", cls=_InOrder, short_help="See and change accounts, one by one.")
 def command() -> None:
     """See and change accounts, one by one.
 
@@ -119,6 +126,7 @@ def list_command(
 @command.command(
     "show",
     cls=Command,
+    short_help="Show one, and why a log-in to it fails.",
     examples="""
     pickguard users show ada@example.com
     pickguard users show ada@example.com --json | jq .obstacles
@@ -228,6 +236,7 @@ def enable_command(*, named: str, as_json: bool, **given: str | None) -> None:
 @command.command(
     "delete",
     cls=Command,
+    short_help="Delete an account for good.",
     examples="""
     pickguard users delete ada@example.com --dry-run
     pickguard users delete ada@example.com
@@ -256,6 +265,7 @@ def delete_command(*, named: str, yes: bool, dry_run: bool, as_json: bool, **giv
 @command.command(
     "revoke-sessions",
     cls=Command,
+    short_help="End every session of an account.",
     examples="""
     pickguard users revoke-sessions ada@example.com --dry-run
     pickguard users revoke-sessions ada@example.com --yes
@@ -360,9 +370,9 @@ def _go_on(what: str, view: AccountView, *, yes: bool, dry_run: bool, as_json: b
         return True
     if not sys.stdin.isatty():
         refuse(f"{what} asks before it does anything, and nobody can answer here: add --yes")
-    if not click.confirm(asks.format(shown=shown, sessions=sessions), err=True):
-        fail("nothing was done")
-    return True
+    with interruptible():
+        is_confirmed = click.confirm(asks.format(shown=shown, sessions=sessions), err=True)
+    return is_confirmed or fail("nothing was done")
 
 
 _WORDS: Final = {

@@ -1,0 +1,29 @@
+"""`pickguard completion`."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from pickguard.entrypoints.commands.common import Command, fail
+
+PROGRAM = "pickguard"
+
+
+@click.command(
+    "completion",
+    cls=Command,
+    short_help="Print what a shell needs to complete it.",
+    examples="""
+    eval "$(pickguard completion bash)"
+    pickguard completion bash > ~/.local/share/bash-completion/completions/pickguard
+    pickguard completion zsh > ~/.zfunc/_pickguard
+    pickguard completion fish > ~/.config/fish/completions/pickguard.fish
+    """,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(context: click.Context, *, shell: str) -> None:
+    """Print what a shell needs to complete commands and options, to be read by it at its start."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        fail(f"the installed click knows nothing of {shell}")
+    click.echo(kind(context.find_root().command, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
