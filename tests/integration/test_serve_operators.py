@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector, UnixConnector
 
+from pickguard.entrypoints.tls import development_certificate
+from tests.support.certificates import write_pair
 from tests.support.operators import OPERATOR, SCRAPER
 from tests.support.serving import START_SECONDS, Serve, children, clean_environment, command_of, run_to_end, serving, until_gone
 from tests.support.telemetry import Sample, key, parsed
@@ -196,3 +198,20 @@ async def test_every_line_of_a_json_log_is_an_object(tmp_path: Path) -> None:
     assert {"UserRegistered", "LogInRefused", "request"} <= told
     registered = next(line for line in lines if line["message"] == "UserRegistered")
     assert registered["request_id"] in {line["request_id"] for line in lines if line["message"] == "request"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_operators_get_the_certificate_that_was_loaded_last(workers: str, tmp_path: Path, tokens: list[str]) -> None:
+    pair = development_certificate(tmp_path / "own", "127.0.0.1")
+    files = ["--tls-cert", str(pair[0]), "--tls-key", str(pair[1]), "--workers", workers]
+    async with serving(tmp_path / "data", *files, "--admin-listen", "0.0.0.0:0", *tokens) as service:
+        port = int(operators_of(service).rpartition(":")[2])
+        before = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=10)
+        made = ssl.DER_cert_to_PEM_cert(write_pair(*pair, name="another"))
+        service.process.send_signal(signal.SIGHUP)
+        shown = {before}
+        async with asyncio.timeout(START_SECONDS):
+            while shown != {made}:  # any worker may answer, and each loads it in its own time
+                shown = {await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=10) for _ in range(4)}
+        assert made != before
+        assert await service.stop() == 0

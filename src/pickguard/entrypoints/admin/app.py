@@ -1,5 +1,6 @@
 """The aiohttp application for operators. Its answers have the form of all answers of the service."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class Desk:
     services: Services
     gate: Gate
     expose: Callable[[str], Exposed]
-    """Writes the metrics down in the format that fits an Accept header."""
+    """Writes the metrics down in the format that fits an Accept header. Called in a thread."""
     note: Callable[[bool], None]
     """Is told of each request whether it was let in."""
 
@@ -123,7 +124,8 @@ def _write_down(request: web.Request, operator: Operator, route: str | None, out
 
 async def show_metrics(request: web.Request) -> web.Response:
     """``GET /metrics``."""
-    exposed = request.app[DESK].expose(request.headers.get(hdrs.ACCEPT, ""))
+    # Some hundred lines take some milliseconds to write, for which the requests of others need not wait.
+    exposed = await asyncio.to_thread(request.app[DESK].expose, request.headers.get(hdrs.ACCEPT, ""))
     return web.Response(body=exposed.body, headers={hdrs.CONTENT_TYPE: exposed.content_type, hdrs.VARY: hdrs.ACCEPT})
 
 
