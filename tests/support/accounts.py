@@ -47,3 +47,10 @@ def at_address(account: Account, email: str) -> Account:
 
 def renamed(account: Account, name: str) -> Account:
     return account.rename(PersonName.parse(name), NOW + timedelta(seconds=1)).account
+
+
+def ending(account: Account, *, in_: timedelta | None) -> Account:
+    """Return an account that is gone so long from now on, by the real clock, which stores go by; or one that stays."""
+    now = datetime.now(UTC)
+    end = None if in_ is None else now.replace(microsecond=now.microsecond // 1000 * 1000) + in_
+    return attrs.evolve(account, user=attrs.evolve(account.user, deletes_at=end))

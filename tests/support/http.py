@@ -35,6 +35,8 @@ from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
+_MORE_MEMBERS: Final = {"/problems/deletion-pending": {"deletes_at"}}
+"""What types of problems have beside the members that all have."""
 PATIENCE: Final = 10.0
 """Seconds until a test gives up on an answer that does not come. Nothing waits this long unless it fails."""
 JSON: Final = "application/json"
@@ -148,7 +150,8 @@ def _check_problem(answer: Answer) -> None:
         return
     content = answer.json()
     named = {"type", "title", "status", "detail", "instance"}
-    assert set(content) == (named | {"errors"} if answer.status == 422 else named)
+    more = {"errors"} if answer.status == 422 else _MORE_MEMBERS.get(content["type"], set())
+    assert set(content) == named | more
     assert re.fullmatch(r"/problems/[a-z0-9-]+", content["type"]), content
     assert content["status"] == answer.status
     assert content["title"]
@@ -328,6 +331,7 @@ async def serving(
     deferred: Deferred | None = None,
     pace: Pace | None = None,
     mode: RegistrationMode = RegistrationMode.OPEN,
+    grace: timedelta = timedelta(0),
     settings: Settings = SETTINGS,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
@@ -348,6 +352,7 @@ async def serving(
             deferred=deferred,
             pace=pace,
             registration_mode=mode,
+            deletion_grace=grace,
         )
         if mailer is not None:
             settings = attrs.evolve(settings, mail="console:")

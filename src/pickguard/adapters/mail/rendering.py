@@ -16,10 +16,13 @@ from urllib.parse import urlsplit
 import jinja2
 
 from pickguard.domain.model.mail import (
+    AccountRestored,
     AddressChangeRequested,
     AddressWanted,
     AlreadyRegistered,
     ConfirmNewAddress,
+    DataExported,
+    DeletionScheduled,
     Mail,
     NewDevice,
     Notice,
@@ -40,6 +43,9 @@ STEMS: Final[dict[type[Mail], str]] = {
     AddressWanted: "address_wanted",
     PasswordChanged: "password_changed",
     NewDevice: "new_device",
+    DeletionScheduled: "deletion_scheduled",
+    AccountRestored: "account_restored",
+    DataExported: "data_exported",
 }
 """For each mail, the name of its two templates, without ``.txt`` and ``.html``."""
 
@@ -185,6 +191,8 @@ class Renderer:
             values["new_address"] = mail.new_address.value
         if isinstance(mail, PasswordChanged):
             values["by_reset"] = mail.by_reset
+        if isinstance(mail, DeletionScheduled):
+            values["deletes_at"] = _moment(mail.deletes_at)
         return values
 
     def _link(self, page: str, token: str) -> str:
@@ -230,7 +238,8 @@ def samples() -> Iterator[Mail]:
     yield AddressChangeRequested(**notice, new_address=to)
     yield AddressWanted(**notice)
     yield from (PasswordChanged(**notice, by_reset=by_reset) for by_reset in (False, True))
-    yield NewDevice(**notice)
+    yield from (NewDevice(**notice), AccountRestored(**notice), DataExported(**notice))
+    yield DeletionScheduled(**notice, deletes_at=at + timedelta(days=30))
 
 
 def _moment(moment: datetime) -> str:

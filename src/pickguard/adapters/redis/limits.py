@@ -8,6 +8,7 @@ from pickguard.adapters.redis.accounts import DEFAULT_PREFIX
 from pickguard.adapters.redis.commands import FAILURES, Client, Commands, UnderReplicatedError, unavailable
 from pickguard.adapters.redis.encoding import (
     UnreadableError,
+    decode_all_tries,
     decode_limit,
     decode_run,
     decode_tries,
@@ -20,7 +21,7 @@ from pickguard.adapters.redis.encoding import (
 from pickguard.adapters.redis.scripts import COUNT, FAIL, FORGIVE, SUCCEED, Script
 from pickguard.domain.model.errors import RateLimited
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules, Rate
-from pickguard.domain.model.tries import refuse, waits
+from pickguard.domain.model.tries import Tries, refuse, waits
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LIMITS: Final = (None, Limit.GUESSES, Limit.RUN)
@@ -79,6 +80,16 @@ class RedisRateLimiter:
         wait = await self._once(COUNT, limit_key(self._prefix, limit, subject), milliseconds(now), *_in_milliseconds(rate))
         if wait:
             raise RateLimited(limit, retry_after=wait * _MILLISECOND)
+
+    async def read_tries(self, address: str) -> Tries:
+        """See `RateLimiter.read_tries`. Of sources only digests are stored."""
+        record = await self._commands.ask("GET", tries_key(self._prefix, address))
+        return Tries() if record is None else decode_all_tries(record)
+
+    async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:
+        """See `RateLimiter.read_count`."""
+        record = await self._commands.ask("GET", limit_key(self._prefix, limit, subject))
+        return () if record is None else decode_limit(record).moments
 
     async def _look(self, attempt: Attempt, now: datetime) -> bytes | None:
         """Return what is counted for an account. Raises `RateLimited`."""

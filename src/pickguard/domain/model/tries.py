@@ -43,6 +43,15 @@ class FromSource:
         return bool(self.recent.live(rules.guesses, now) or run_at(self.run, rules.run, now).count)
 
 
+@attrs.frozen(kw_only=True)
+class Tries:
+    """All that is kept of the wrong passwords for one account, whether or not it counts still."""
+
+    run: Failures = attrs.field(factory=Failures)
+    sources: tuple[FromSource, ...] = ()
+    """What has come from each source. Which one that was is known only where the run says so."""
+
+
 def run_at(run: Failures, rate: Rate, now: datetime) -> Failures:
     """Return a run, or an empty one where it is forgotten: as long after its last failure as the rate says."""
     return run if run.last_at is not None and now - run.last_at < rate.within else Failures()
