@@ -17,7 +17,11 @@ RUN if [ -n "$ARGON2_CFLAGS" ]; then \
     fi
 COPY pyproject.toml README.md ./
 COPY src src
-RUN python -m pip install --no-index --find-links wheels hatchling \
+# The version is git's to tell, which is not here: --build-arg VERSION="$(git describe --tags | cut -c 2-)" at a tag. Without
+# it the image says 0.0.0.
+ARG VERSION=
+RUN python -m pip install --no-index --find-links wheels hatchling hatch-vcs \
+    && if [ -n "$VERSION" ]; then export SETUPTOOLS_SCM_PRETEND_VERSION="$VERSION"; fi \
     && python -m hatchling build --target wheel --directory wheels
 # Of those wheels, and from nowhere else, what the service needs: neither pip nor what builds packages.
 RUN python -m venv --without-pip /opt/pickguard \

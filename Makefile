@@ -17,7 +17,7 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults fuzz engines bench bench-peers timing lock wheel clean
+.PHONY: help serve native test lint unit faults fuzz engines bench bench-peers timing lock swagger-ui wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -81,6 +81,9 @@ lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 		--custom-compile-command 'make lock' --group peers --output-file requirements/peers.txt
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command 'make lock' --group tls --output-file requirements/tls.txt
+
+swagger-ui: $(VENV)/.dev ## Fetch Swagger UI for /docs again, or another version: ARGS=5.35.0; needs npm
+	@$(BIN)/python requirements/swagger_ui.py $(ARGS)
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel

@@ -1,5 +1,6 @@
 """Accounts and sessions: register, log in for an opaque bearer token, see and end sessions, change and delete the account."""
 
+from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.credentials import PasswordRules
 from pickguard.domain.model.errors import (
     AccountNotFound,
@@ -12,6 +13,7 @@ from pickguard.domain.model.errors import (
     HashingOverloaded,
     IdempotencyKeyReused,
     InvalidCredentials,
+    InvalidCursor,
     InvalidFields,
     InvalidToken,
     NotReplicated,
@@ -27,6 +29,7 @@ from pickguard.domain.model.errors import (
     WrongPassword,
 )
 from pickguard.domain.model.identifiers import SessionId, UserId
+from pickguard.domain.model.portable import NotPortable, dump_account, load_account
 from pickguard.domain.model.sessions import Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.authentication import LoggedIn, Principal
@@ -44,6 +47,7 @@ from pickguard.entrypoints.bootstrap import (
 from pickguard.entrypoints.settings import Settings, SettingsError
 
 __all__ = [
+    "Account",
     "AccountNotFound",
     "AccountsError",
     "AddressTaken",
@@ -59,10 +63,12 @@ __all__ = [
     "HashingOverloaded",
     "IdempotencyKeyReused",
     "InvalidCredentials",
+    "InvalidCursor",
     "InvalidFields",
     "InvalidToken",
     "LoggedIn",
     "MemoryAccounts",
+    "NotPortable",
     "NotReplicated",
     "OutcomeUnknown",
     "PasswordRules",
@@ -89,5 +95,7 @@ __all__ = [
     "UserId",
     "WrongPassword",
     "build_services",
+    "dump_account",
+    "load_account",
     "open_services",
 ]

@@ -19,7 +19,7 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
 from pickguard.domain.model.accounts import Account
 from pickguard.ports.accounts import AccountRepository
-from tests.contracts.account_repository import added, stored
+from pickguard.testing.contracts.account_repository import added, stored
 from tests.support.accounts import an_account, operation, renamed
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server, mends_torn_logs

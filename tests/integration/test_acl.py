@@ -18,6 +18,7 @@ from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.connection import open_client
+from pickguard.adapters.redis.directory import RedisDirectory
 from pickguard.adapters.redis.durability import examine
 from pickguard.adapters.redis.encoding import account_key
 from pickguard.adapters.redis.inspection import inspect
@@ -26,9 +27,10 @@ from pickguard.adapters.redis.location import Location
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import Unavailable
 from pickguard.ports.checkup import Inspection, Verdict
-from tests.contracts.account_repository import AccountRepositoryContract, added, stored
-from tests.contracts.rate_limiter import Limiters, RateLimiterContract
-from tests.contracts.receipts import ReceiptsContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract, added, stored
+from pickguard.testing.contracts.rate_limiter import Limiters
+from pickguard.testing.contracts.receipts import ReceiptsContract
+from tests.contracts.limits import LimitsContract
 from tests.support.accounts import an_account, at_address, ending, operation, renamed
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server, mends_torn_logs
@@ -119,7 +121,7 @@ class TestTheServicesUserWithReceipts(ReceiptsContract):
 
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
-class TestTheServicesUserWithLimits(RateLimiterContract):
+class TestTheServicesUserWithLimits(LimitsContract):
     @pytest.fixture
     async def limiters(self, client: StoreClient) -> Limiters:
         return lambda rules: RedisRateLimiter(client, rules=rules)
@@ -254,6 +256,15 @@ async def test_the_doctor_sees_more_with_its_line(client: StoreClient, administr
     await administrator.delete(*await administrator.keys("pg:email:*"))
     assert sum((await inspect(client, prefix="pg", repair=True)).repaired.values()) == 1
     assert await inspect(client, prefix="pg") == Inspection(accounts=1, claims=1)
+
+
+@pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
+async def test_to_list_accounts_needs_its_line(client: StoreClient, administrator: redis.asyncio.Redis) -> None:
+    account = (await added(RedisAccounts(client), an_account())).account
+    with pytest.raises(StoreUnavailable, match=r"ACL SETUSER … \+scan"):
+        await RedisDirectory(client).page(after=None, limit=10)
+    await set_user(administrator, *described("to list accounts"))
+    assert [each.user for each in (await RedisDirectory(client).page(after=None, limit=10)).entries] == [account.user]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -13,7 +13,7 @@ from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import AddressTaken, Conflict, NotReplicated, StoreUnavailable
 from pickguard.domain.model.idempotency import Receipt, Refused
 from pickguard.entrypoints.tls import development_certificate
-from tests.contracts.receipts import FINGERPRINT, a_request
+from pickguard.testing.contracts.receipts import FINGERPRINT, a_request
 from tests.support.accounts import NOW, an_account, at_address, operation, renamed
 from tests.support.engines import PROGRAMS
 from tests.support.faults import broken_invariants

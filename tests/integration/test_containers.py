@@ -187,7 +187,7 @@ def test_packages_are_locked_by_hash_and_the_service_is_a_wheel() -> None:
 
 def test_argon2_is_built_for_newer_processors_only_where_that_is_asked_for() -> None:
     (build, final) = STAGES
-    assert build.only("ARG") == "ARGON2_CFLAGS="
+    assert build.all("ARG") == ["ARGON2_CFLAGS=", "VERSION="]
     assert final.all("ARG") == []
     (step,) = [text for text in build.all("RUN") if "ARGON2_CFLAGS" in text]
     assert step.startswith('if [ -n "$ARGON2_CFLAGS" ]; then ')
@@ -206,6 +206,17 @@ def test_argon2_is_built_for_newer_processors_only_where_that_is_asked_for() -> 
     assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}(?: \\)?", line) for line in lines[1:-1])
     assert lines[-1].startswith("    # via")
     assert len(lines) > 3
+
+
+def test_the_version_of_the_image_is_what_the_build_is_told() -> None:
+    (step,) = [text for text in STAGES[0].all("RUN") if "hatchling build" in text]
+    words = " ".join(step.partition("hatch-vcs")[2].rpartition("&&")[0].split()).removeprefix("&& ")
+    script = f'{words}; printf %s "${{SETUPTOOLS_SCM_PRETEND_VERSION-unset}}"'
+    for given, told in (("1.2.3", "1.2.3"), ("", "unset")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], env={"VERSION": given}, check=True, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.stdout == told
 
 
 def test_argon2_gets_huge_pages() -> None:

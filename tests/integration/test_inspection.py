@@ -38,9 +38,9 @@ from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.limits import Limit
 from pickguard.ports.checkup import Inspection, Kind, Progress
-from tests.contracts.account_repository import added, stored
-from tests.contracts.rate_limiter import ADDRESS, HERE, attempt
-from tests.contracts.receipts import FINGERPRINT, a_request
+from pickguard.testing.contracts.account_repository import added, stored
+from pickguard.testing.contracts.rate_limiter import ADDRESS, HERE, attempt
+from pickguard.testing.contracts.receipts import FINGERPRINT, a_request
 from tests.support import claim_model as model
 from tests.support.accounts import NOW, an_account, at_address, ending, operation, renamed
 from tests.support.engines import PROGRAMS

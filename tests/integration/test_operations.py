@@ -859,7 +859,16 @@ def assert_explained(heading: str, messages: set[str], *, but: str = "[^\\s\\S]"
     assert left == [], f"docs/operations.md, {heading!r}, explains what is never said"
 
 
-ERRORS: Final = ("ServingError", "EngineError", "StoreUnavailable", "NotSentError", "CertificateError", "DoctorError")
+ERRORS: Final = (
+    "ServingError",
+    "AdminListeningError",
+    "TokensError",
+    "EngineError",
+    "StoreUnavailable",
+    "NotSentError",
+    "CertificateError",
+    "DoctorError",
+)
 ANSWERS_ONLY: Final = {
     "no node of the cluster has this key's slot",
     "the client was closed",
@@ -872,9 +881,10 @@ ANSWERS_ONLY: Final = {
     "too much is being counted in memory; a store in Redis has room for more",
 }
 """A client gets the 503 that stands for these, and the log has them."""
-OF_THE_LIBRARY: Final = (
-    "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…"
-)
+OF_THE_LIBRARY: Final = {
+    "the embedded store belongs to `pickguard serve`; a program that uses the library names a store: memory: or redis://…",
+    "this store does not list its accounts; pass a directory to build_services",
+}
 
 
 def test_every_message_of_a_service_that_does_not_start_is_explained() -> None:
@@ -884,14 +894,14 @@ def test_every_message_of_a_service_that_does_not_start_is_explained() -> None:
     bootstrap = MODULES["entrypoints/bootstrap.py"]  # what is wrong with a setting is found when it is put to use
     messages |= {text for call in bootstrap.calls("SettingsError") for text in bootstrap.texts(call.args[0])}
     assert messages >= ANSWERS_ONLY
-    messages -= {*ANSWERS_ONLY, OF_THE_LIBRARY, "--store memory: belongs to one process, and nobody else can look at it"}
+    messages -= {*ANSWERS_ONLY, *OF_THE_LIBRARY, "--store memory: belongs to one process, and nobody else can look at it"}
     for function in ("_bind_failure", "_why_no_master"):
         said = {text for module in MODULES.values() for text in module.returned(function)}
         assert said
         messages |= said
-    cli = MODULES["entrypoints/cli.py"]
-    failures = [call for call in cli.calls("_fail") if ast.unparse(call.args[1]) == "FAILED"]
-    messages |= {text for call in failures for text in cli.texts(call.args[0])}
+    for name in ("common", "serve"):
+        command = MODULES[f"entrypoints/commands/{name}.py"]
+        messages |= {text for call in command.calls("fail") for text in command.texts(call.args[0])}
     assert len(messages) > 25
     assert_explained("When it does not start", messages - {"……"})  # the doctor's, of which both parts vary
     (row,) = explained("When it does not start", "no master was found; …")

@@ -3,69 +3,28 @@
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import attrs
 import pytest
 import redis
 
+from tests.support.code_blocks import CURLS, Block, blocks_under, pages, paste, without_what_varies
+from tests.support.code_blocks import blocks as all_blocks
 from tests.support.engines import PROGRAMS, running_engine
-from tests.support.processes import PATIENCE, run, serving
+from tests.support.processes import run, serving
+from tests.support.redis_servers import SYSTEM_OF_RECORD, Server
+from tests.support.serving import run_to_end
 from tests.support.settings_table import settings_table
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text()
-PAGES: Final = ["README.md", "CHANGELOG.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 SERVE: Final = [str(Path(sys.executable).with_name("pickguard")), "serve", "--port", "0"]
-
-CURLS: Final = {"stand-in": [sys.executable, "-I", str(ROOT / "tests/support/curl.py")]}
-"""What the walk is run with: a stand-in that knows the options in it, always, and the real curl where there is one."""
-
-if found := shutil.which("curl"):
-    CURLS["curl"] = [found]
-elif os.environ.get("CI") == "true":
-    raise RuntimeError("CI runs the README with curl, and there is none on the PATH; .ci/run installs it")
-
-_VARYING: Final = {
-    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "ID",
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z": "TIME",
-    r"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC": "MOMENT",
-    r"pgm?_([A-Za-z0-9_-]{64}[0-9a-f]{8}|…)": "TOKEN",  # shortened in the README: a scanner for secrets would know a real one
-    r"curl/[0-9][0-9a-z.-]*": "CURL",
-}
-
-
-@attrs.frozen(kw_only=True)
-class Block:
-    """A fenced block: its language, its text, and the heading that it stands under."""
-
-    language: str
-    text: str
-    heading: str
 
 
 def blocks(heading: str) -> list[Block]:
-    return [block for block in _all_blocks() if block.heading == heading]
-
-
-def _all_blocks() -> Iterator[Block]:
-    heading = ""
-    for match in re.finditer(r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
-        if match[1]:
-            heading = match[1]
-        else:
-            yield Block(language=match[2], text=match[3], heading=heading)
-
-
-def without_what_varies(text: str) -> str:
-    for pattern, name in _VARYING.items():
-        text = re.sub(pattern, name, text)
-    return text
+    return blocks_under("README.md", heading)
 
 
 WALK: Final = "A walk through the API"
@@ -93,47 +52,21 @@ def _walk(steps: list[Block], directory: Path, curl: list[str], *options: str) -
     commands = [block.text for block in steps if block.language == "sh"]
     printed = [block.text for block in steps if block.language == "text"]
     with serving([*SERVE, "--data-dir", "data", *options], {"PATH": os.environ["PATH"]}, directory) as served:
-        told = _run_in_order(commands, directory, curl, port=served.port)
+        script = "".join(commands)
+        assert "9443" in script
+        assert "pickguard-data" in script
+        told = paste(commands, directory, port=served.port, curl=curl, data="data")
     assert told.pop(0) == ""
     assert [without_what_varies(text) for text in told] == [without_what_varies(text) for text in printed]
 
 
-def _run_in_order(commands: list[str], directory: Path, curl: list[str], *, port: int) -> list[str]:
-    """Run blocks in one shell, as if pasted, with the port and the data of the running service; return what each printed."""
-    programs = directory / "programs"
-    programs.mkdir()
-    program = programs / "curl"
-    program.write_text(f'#!/bin/sh\nexec {" ".join(curl)} "$@"\n')
-    program.chmod(0o700)
-    end = "-- end of a block --\n"
-    script = "".join(f"{block}printf '%s' '{end}'\n" for block in commands)
-    assert "9443" in script
-    assert "pickguard-data" in script
-    script = script.replace("9443", str(port)).replace("pickguard-data", "data")
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(directory)}
-    done = subprocess.run(
-        ["bash", "--norc"],
-        input=script,
-        cwd=directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    *told, rest = done.stdout.split(end)
-    assert rest == ""
-    return [text.replace(f"127.0.0.1:{port}", "127.0.0.1:9443") for text in told]
-
-
 def test_the_walk_leaves_no_resource_out() -> None:
-    from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES  # noqa: PLC0415
+    from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES, routes  # noqa: PLC0415
+    from pickguard.entrypoints.settings import Settings  # noqa: PLC0415
 
     table = re.findall(r"^\| (`[A-Z]+ /.*?) \|", README, re.MULTILINE)
     listed = {tuple(each.split(" ")) for row in table for each in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
-    assert listed == {(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES)} | {("GET", "/problems/{slug}")}
+    assert listed == {(method, path) for method, path, _ in routes(Settings(mail="console:"))} - {("GET", "/docs/{file}")}
     walk = "".join(block.text for block in (*blocks(WALK), *blocks(WALK_WITH_MAIL)) if block.language == "sh")
     for method, path, _ in (*ROUTES, *MAIL_ROUTES):
         shown = path.replace("{id}", "$other")
@@ -181,17 +114,27 @@ def test_the_redis_user_of_the_readme_may_do_what_is_needed(tmp_path: Path, name
         run([sys.executable, "-c", example.text], directory=tmp_path, PICKGUARD_STORE=store)
 
 
+async def test_the_redis_of_the_readme_keeps_what_it_acknowledges(tmp_path: Path) -> None:
+    (lines,) = (block.text for block in blocks("On a Redis of yours") if block.text.startswith("appendonly "))
+    options = dict(line.split(" ", 1) for line in lines.splitlines())
+    assert set(SYSTEM_OF_RECORD) - set(options) == {"save"}, "what the test's server has beside these lines"
+    async with Server(tmp_path / "server", options) as server:
+        command = ["doctor", "--json", "--strict-durability", "--store", server.url]
+        status, output, _ = await run_to_end(*command, cwd=tmp_path)
+        assert status == 0, output
+
+
 def test_the_table_of_settings_is_that_of_the_settings() -> None:
     (table,) = re.findall(r"^\| Option \|.*\n(?:\|.*\n)+", README, re.MULTILINE)
     assert table == f"{settings_table()}\n", "python -m tests.support.settings_table prints what belongs there"
 
 
 def test_the_two_commands_come_first_each_on_a_line_of_its_own() -> None:
-    first, second, *_ = _all_blocks()
+    first, second, *_ = all_blocks("README.md")
     assert (first.text, second.text) == ("make serve\n", "make test\n")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", pages())
 def test_every_link_leads_somewhere(page: str) -> None:
     text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):

@@ -12,17 +12,23 @@ from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.encoding import account_key
 from pickguard.domain.model.sessions import USER_AGENT_MAX_LENGTH, Client, SessionRules
 from pickguard.domain.model.users import EmailAddress
-from tests.contracts.account_repository import AccountRepositoryContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract
 from tests.support.accounts import a_session, an_account, operation
 from tests.support.engines import PROGRAMS
+
+PATIENCE = timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
 class TestRedisAccounts(AccountRepositoryContract):
     @pytest.fixture
     async def accounts(self, engine: Engine) -> AsyncGenerator[RedisAccounts]:
-        second = timedelta(seconds=1)
-        async with open_client(engine.url, connections=16, connect_timeout=5 * second, command_timeout=5 * second) as client:
+        async with open_client(engine.url, connections=16, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client:
+            yield RedisAccounts(client)
+
+    @pytest.fixture
+    async def another(self, engine: Engine) -> AsyncGenerator[RedisAccounts]:
+        async with open_client(engine.url, connections=16, connect_timeout=PATIENCE, command_timeout=PATIENCE) as client:
             yield RedisAccounts(client)
 
     async def test_an_account_is_one_piece_however_many_sessions_it_has(self, engine: Engine, accounts: RedisAccounts) -> None:

@@ -23,7 +23,7 @@ from pickguard.domain.model.limits import Failures, Limit, Rate
 from pickguard.entrypoints.bootstrap import open_store
 from pickguard.entrypoints.settings import Settings
 from pickguard.ports.limits import RateLimiter
-from tests.contracts.rate_limiter import (
+from pickguard.testing.contracts.rate_limiter import (
     ADDRESS,
     AFAR,
     ELSEWHERE,
@@ -33,7 +33,6 @@ from tests.contracts.rate_limiter import (
     RULES,
     SECOND,
     Limiters,
-    RateLimiterContract,
     Step,
     attempt,
     fail,
@@ -41,6 +40,7 @@ from tests.contracts.rate_limiter import (
     refused,
     steps,
 )
+from tests.contracts.limits import LimitsContract
 from tests.support.accounts import NOW
 from tests.support.engines import PROGRAMS
 from tests.support.faults import FaultyClient
@@ -90,7 +90,7 @@ async def limiter(engine: Engine) -> AsyncGenerator[RateLimiter]:
 
 
 @on_all_engines
-class TestRedisRateLimiter(RateLimiterContract):
+class TestRedisRateLimiter(LimitsContract):
     @pytest.fixture
     async def limiters(self, engine: Engine) -> AsyncGenerator[Limiters]:
         options: dict[str, Any] = {"connections": 16, "connect_timeout": 5 * SECOND, "command_timeout": 5 * SECOND}
@@ -104,7 +104,7 @@ class TestRedisRateLimiter(RateLimiterContract):
             yield make
 
 
-class TestRedisRateLimiterOnFakeredis(RateLimiterContract):
+class TestRedisRateLimiterOnFakeredis(LimitsContract):
     @pytest.fixture
     async def limiters(self) -> AsyncGenerator[Limiters]:
         async with FakeAsyncRedis(version=(7,), protocol=2, server=FakeServer(), max_connections=256) as client:

@@ -12,7 +12,7 @@ from pickguard.adapters.redis.encoding import receipt_key
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.idempotency import RECEIPT_LIFETIME
 from pickguard.ports.receipts import Receipts
-from tests.contracts.receipts import FINGERPRINT, ReceiptsContract, a_request, an_answer
+from pickguard.testing.contracts.receipts import FINGERPRINT, ReceiptsContract, a_request, an_answer
 from tests.support.accounts import NOW
 from tests.support.engines import PROGRAMS
 

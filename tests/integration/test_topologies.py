@@ -14,13 +14,16 @@ from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.cluster import ClusterClient
 from pickguard.adapters.redis.connection import check_connection, open_client
+from pickguard.adapters.redis.directory import RedisDirectory
 from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.adapters.redis.receipts import RedisReceipts
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.ports.receipts import Receipts
-from tests.contracts.account_repository import AccountRepositoryContract
-from tests.contracts.rate_limiter import Limiters, RateLimiterContract
-from tests.contracts.receipts import ReceiptsContract
+from pickguard.testing.contracts.account_directory import AccountDirectoryContract
+from pickguard.testing.contracts.account_repository import AccountRepositoryContract
+from pickguard.testing.contracts.rate_limiter import Limiters
+from pickguard.testing.contracts.receipts import ReceiptsContract
+from tests.contracts.limits import LimitsContract
 from tests.support.topologies import Cluster, Sentinels
 
 AnyTopology = TypeVar("AnyTopology", Sentinels, Cluster)
@@ -80,6 +83,17 @@ class TestAccounts(AccountRepositoryContract):
 
 
 @BOTH
+class TestDirectory(AccountDirectoryContract):
+    @pytest.fixture
+    def accounts(self, client: StoreClient) -> RedisAccounts:
+        return RedisAccounts(client)
+
+    @pytest.fixture
+    def directory(self, client: StoreClient) -> RedisDirectory:
+        return RedisDirectory(client)
+
+
+@BOTH
 class TestReceipts(ReceiptsContract):
     @pytest.fixture
     def receipts(self, client: StoreClient) -> Receipts:
@@ -87,7 +101,7 @@ class TestReceipts(ReceiptsContract):
 
 
 @BOTH
-class TestLimits(RateLimiterContract):
+class TestLimits(LimitsContract):
     @pytest.fixture
     def limiters(self, client: StoreClient) -> Limiters:
         return lambda rules: RedisRateLimiter(client, rules=rules)

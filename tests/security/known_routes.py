@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.http.schemas import (
     ChangeBody,
     LogInBody,
@@ -18,6 +19,7 @@ from pickguard.entrypoints.http.schemas import (
     ResetRequestBody,
     RestorationBody,
 )
+from pickguard.entrypoints.settings import Settings
 from tests.contracts.http_api import LOG_IN_MEMBERS, SESSION_MEMBERS, USER_MEMBERS
 from tests.contracts.http_rights import EXPORT_MEMBERS
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
@@ -60,6 +62,12 @@ LOG_IN: Final = has(LOG_IN_MEMBERS, user=USER, session=SESSION)
 EXPORT: Final = has(EXPORT_MEMBERS)
 STATUS: Final = has({"status"})
 NOTHING: Final = None
+EVERY: Final = [(method, path) for method, path, _ in routes(Settings(mail="console:"))]
+"""Every route that there can be."""
+
+
+def anything(_: object) -> None:
+    """Check nothing: what is described is checked of every answer, by `tests.support.http`."""
 
 
 @attrs.frozen
@@ -93,6 +101,11 @@ KNOWN: Final[Mapping[tuple[str, str], Route]] = {
     ("DELETE", "/v1/sessions/{id}"): Route(None, 204, NOTHING),
     ("GET", "/livez"): Route(None, 200, STATUS),
     ("GET", "/readyz"): Route(None, 200, STATUS),
+    ("GET", "/problems"): Route(None, 200, anything),
+    ("GET", "/problems/{slug}"): Route(None, 200, anything),
+    ("GET", "/openapi.json"): Route(None, 200, anything),
+    ("GET", "/docs"): Route(None, 200, anything),
+    ("GET", "/docs/{file}"): Route(None, 200, anything),
 }
 MEANT: Final[Mapping[str, Sequence[str]]] = {
     "name": ("Ada", NAME, "Zoë"),

@@ -1,6 +1,7 @@
 """Who may do what, by which ways, and that there are no others."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import product
@@ -12,9 +13,9 @@ import pytest
 import redis.asyncio
 
 from pickguard.adapters.redis.encoding import ACTIVITY, OPERATIONS, VERSION
+from pickguard.entrypoints.http.docs import FILES
 from pickguard.entrypoints.http.problems import TYPES
-from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
-from tests.security.known_routes import KNOWN, MEANT, members
+from tests.security.known_routes import EVERY, KNOWN, MEANT, members
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock
 from tests.support.http import EMAIL, NAME, Api
 from tests.support.store_contents import contents
@@ -23,9 +24,10 @@ ME = "/v1/users/me"
 EXPORT = f"{ME}/export"
 GRACE = "grace@example.com"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "SEARCH"]
-PATHS = sorted({path for _, path, _ in (*ROUTES, *MAIL_ROUTES)})
+PATHS = sorted({path for _, path in EVERY})
 WITH_BODY = [line for line, route in KNOWN.items() if route.body]
 PROBLEMS = {f"/problems/{slug}" for slug in TYPES}
+PAGE = {f"/docs/{name}" for name in FILES}
 
 # What scanners ask for first, and what frameworks and services of this kind are known to have.
 WORDS = Path(__file__).with_name("words.txt").read_text().split()
@@ -53,7 +55,7 @@ MASS_ASSIGNED: dict[str, Any] = {
 
 
 def known(path: str) -> bool:
-    return f"/{path}" in {*PATHS, *PROBLEMS}
+    return f"/{path}" in {*PATHS, *PROBLEMS, *PAGE}
 
 
 @pytest.mark.requirement(14)
@@ -78,17 +80,17 @@ async def test_nothing_is_served_that_is_not_in_the_table_of_routes(api: Api) ->
                 # What starts like a resource with a parameter is that resource, without this method.
                 assert found.status in {404, 405}, (method, word, found)
                 if found.status == 405:
-                    assert word.startswith("v1/sessions/")
+                    assert word.startswith(("v1/sessions/", "problems/", "docs/"))
 
 
 @pytest.mark.requirement(55, 85)
 async def test_a_resource_has_the_methods_of_the_table_of_routes_and_no_others(api: Api) -> None:
     for path in PATHS:
-        allowed = {method for method, each, _ in (*ROUTES, *MAIL_ROUTES) if each == path}
+        allowed = {method for method, each in EVERY if each == path}
         allowed |= {"HEAD"} if "GET" in allowed else set()
         for method in [*METHODS, "TRACE"]:
             if method not in allowed:
-                answer = await api.call(method, path.replace("{id}", str(UUID(int=1))))
+                answer = await api.call(method, re.sub(r"\{[a-z]+\}", str(UUID(int=1)), path))
                 assert answer.status == 405, (method, path)
                 assert {each.strip() for each in answer.headers["Allow"].split(",")} == allowed
 
@@ -123,10 +125,12 @@ async def test_whatever_is_named_by_an_id_is_not_there_for_others(api: Api) -> N
     grace = await api.sign_up(name="Grace", email=GRACE, password=OTHER_PASSWORD)
     ids = [(await api.me(grace))["id"], (await api.sessions(grace))[0]["id"]]
     before = [await api.me(grace), await api.sessions(grace)]
-    named = [(method, path) for method, path, _ in (*ROUTES, *MAIL_ROUTES) if "{" in path]
+    named = [(method, path) for method, path in EVERY if "{" in path]
     assert named
     for (method, path), each in product(named, ids):
-        answer = await api.call(method, path.replace("{id}", each), {} if (method, path) in WITH_BODY else None, token=ada)
+        answer = await api.call(
+            method, re.sub(r"\{[a-z]+\}", each, path), {} if (method, path) in WITH_BODY else None, token=ada
+        )
         assert answer.status in {404, 410, 415, 422}, (method, path)
     assert [await api.me(grace), await api.sessions(grace)] == before
 

@@ -1,6 +1,7 @@
 """What answers carry, whatever they answer, and what they do not."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
@@ -9,14 +10,15 @@ import pytest
 import redis.asyncio
 
 from pickguard.adapters.memory import MemoryAccounts
-from pickguard.entrypoints.http.routes import ROUTES
+from pickguard.entrypoints.http.routes import routes
+from pickguard.entrypoints.settings import Settings
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock
 from tests.support.http import EMAIL, NAME, PROBLEM, Answer, Api, serving
 from tests.support.store_contents import contents
 
 ME = "/v1/users/me"
 GRACE = "grace@example.com"
-PATHS = sorted({path for _, path, _ in ROUTES})
+PATHS = sorted({path for _, path, _ in routes(Settings())})
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ async def test_no_origin_is_let_in_that_is_not_configured(at_hand: Api, origin: 
     token = await at_hand.sign_up()
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
     for path in PATHS:
-        named = path.replace("{id}", str(UUID(int=1)))
+        named = re.sub(r"\{[a-z]+\}", str(UUID(int=1)), path)
         preflight = await at_hand.call("OPTIONS", named, headers={"Origin": origin, **asked})
         read = await at_hand.call("GET", named, token=token, headers={"Origin": origin, "Cookie": f"token={token}"})
         for answer in (preflight, read):

@@ -74,7 +74,7 @@ def serving(command: Sequence[str], environment: Mapping[str, str], directory: P
                 process.kill()
 
 
-def run(command: Sequence[str], *, directory: Path, **more: str) -> str:
+def run(command: Sequence[str], *, directory: Path, patience: float = PATIENCE, **more: str) -> str:
     """Run a program to its end, which must be a good one, and return what it printed. `more` is added to the environment."""
     done = subprocess.run(
         command,
@@ -83,7 +83,7 @@ def run(command: Sequence[str], *, directory: Path, **more: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
         check=False,
     )
     assert done.returncode == 0, f"{list(command)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}"

@@ -14,9 +14,32 @@ from pickguard.domain.model.events import SessionEnd
 from pickguard.domain.model.identifiers import SessionId, UserId, uuid7
 from pickguard.domain.model.sessions import Session, SessionDigest, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, PersonName
-from pickguard.ports.hashing import Purpose
+from pickguard.testing import NOW
+from pickguard.testing import FakeHasher as InstantHasher
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+__all__ = [
+    "NOW",
+    "RULES",
+    "USER_ID",
+    "Change",
+    "InstantHasher",
+    "Life",
+    "Step",
+    "digest",
+    "email",
+    "examples",
+    "json_scalars",
+    "json_texts",
+    "json_values",
+    "live_out",
+    "moments",
+    "new_account",
+    "session",
+    "steps",
+    "tokens",
+    "waits",
+]
+
 USER_ID = UserId(UUID("019b7d1f-2a0e-7000-8000-000000000001"))
 RULES = SessionRules(lifetime=timedelta(days=10), idle=timedelta(days=3), maximum=3)
 """Rules so narrow that a short history meets each of them."""
@@ -195,34 +218,3 @@ json_values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(json_texts, inner, max_size=4)),
     max_leaves=8,
 )
-
-
-class InstantHasher:
-    """A `PasswordHasher` that costs nothing and counts: what was hashed for which purpose, and under which parameters."""
-
-    def __init__(self) -> None:
-        self.parameters = "1"
-        self.verified: list[str | None] = []
-        self.spent = timedelta(0)
-        self.purposes: list[Purpose] = []
-        self._salt = 0
-
-    async def hash(self, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)) -> str:
-        self._salt += 1
-        self.spent = spent
-        self.purposes.append(purpose)
-        return f"{self.parameters}:{self._salt}:{password}"
-
-    async def verify(
-        self, password_hash: str | None, password: str, *, purpose: Purpose, spent: timedelta = timedelta(0)
-    ) -> bool:
-        self.spent = spent
-        self.purposes.append(purpose)
-        self.verified.append(password_hash)
-        return password_hash is not None and password_hash.split(":", 2)[2] == password
-
-    def needs_rehash(self, password_hash: str) -> bool:
-        return password_hash.split(":", 1)[0] != self.parameters
-
-    def can_verify(self, password_hash: str) -> bool:
-        return password_hash.count(":") >= 2

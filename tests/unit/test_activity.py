@@ -1,6 +1,7 @@
 """What is kept of what happened, and which devices and sources are known by it."""
 
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -27,7 +28,7 @@ HOME = Client(ip="192.0.2.1", user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:145
 AWAY = Client(ip="198.51.100.1", user_agent="curl/8.1.2")
 
 
-def event(kind: type[Event], *, client: Client = HOME, minutes: int = 0, **more: object) -> Event:
+def event(kind: type[Event], *, client: Client = HOME, minutes: int = 0, **more: Any) -> Event:
     return kind(user_id=USER_ID, at=NOW + timedelta(minutes=minutes), client=client, **more)
 
 

@@ -109,6 +109,11 @@ def test_an_event_is_one_line_of_json(kind: type[Event], caplog: pytest.LogCaptu
     assert line.isascii()
 
 
+def test_what_an_operator_did_is_told_apart(caplog: pytest.LogCaptureFixture) -> None:
+    content = json.loads(line_of(AccountDisabled(user_id=USER_ID, at=NOW, by_operator=True), caplog))
+    assert (content["by"], content["source"]) == ("operator", None)
+
+
 def test_of_a_client_the_address_is_written_and_not_what_it_calls_itself(caplog: pytest.LogCaptureFixture) -> None:
     event = SessionOpened(user_id=USER_ID, at=NOW, session_id=SESSION_ID, client=Client(ip="192.0.2.1", user_agent="geheim"))
     line = line_of(event, caplog)

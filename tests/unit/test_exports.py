@@ -25,8 +25,8 @@ from pickguard.domain.model.sessions import Client, Session, SessionDigest, Sess
 from pickguard.domain.model.tries import FromSource, Tries, Window
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.exports import DataExport
+from pickguard.entrypoints.http.exported import WITHHELD, render_export
 from pickguard.entrypoints.http.problems import time_text
-from pickguard.entrypoints.http.schemas import WITHHELD, render_export
 from tests.support.fakes import OTHER_PASSWORD
 from tests.support.wiring import LAPTOP, wire
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.memory import MemoryAccounts
 from pickguard.domain.model.credentials import Credential
-from pickguard.domain.model.errors import AddressTaken, InvalidCredentials, InvalidFields
+from pickguard.domain.model.errors import AccountNotFound, AddressTaken, InvalidCredentials, InvalidFields
 from pickguard.domain.model.events import UserImported
 from pickguard.domain.model.users import User
+from pickguard.domain.services.imports import Candidate
 from pickguard.entrypoints.bootstrap import Services, build_services
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
@@ -141,6 +143,57 @@ async def test_every_fault_is_named_at_once(services: Services, clock: FakeClock
             "invalid_name",
             "invalid_password_hash",
         ]
+
+
+KEPT = UUID("016a8b5f-0000-7000-8000-000000000001")
+
+
+async def test_an_id_is_kept_and_so_is_being_disabled(services: Services) -> None:
+    user = await services.imports.add(name="Ada", email=ADA, password_hash=BCRYPT, id=KEPT, disabled=True)
+    assert (user.id, user.disabled) == (KEPT, True)
+    with pytest.raises(InvalidCredentials):
+        await log_in(services)
+    await services.administration.enable(user.id)
+    await log_in(services)
+
+
+async def test_what_was_brought_over_by_its_id_is_found_and_left_as_it_is(services: Services, events: RecordedEvents) -> None:
+    candidate = Candidate(name="Ada", email=ADA, password_hash=BCRYPT, id=KEPT)
+    first = await services.imports.bring_over(candidate)
+    token = await log_in(services)
+    await services.profiles.change(token, name="Countess")
+    events.events.clear()
+    for again in (candidate, attrs.evolve(candidate, email="ADA@Example.com", name="Eve", disabled=True)):
+        found = await services.imports.bring_over(again)
+        assert (found.is_new, found.user.id, found.user.name.value) == (False, first.user.id, "Countess")
+    assert first.is_new
+    assert events.events == []
+    with pytest.raises(InvalidFields) as refused:
+        await services.imports.bring_over(attrs.evolve(candidate, email="else@example.com"))
+    assert [(fault.field, fault.code) for fault in refused.value.faults] == [("id", "id_taken")]
+    with pytest.raises(AddressTaken):
+        await services.imports.bring_over(attrs.evolve(candidate, id=UUID(int=KEPT.int + 1)))
+
+
+async def test_of_one_candidate_at_once_many_times_one_is_new(services: Services) -> None:
+    candidate = Candidate(name="Ada", email=ADA, password_hash=BCRYPT, id=KEPT)
+    outcomes = await asyncio.gather(*(services.imports.bring_over(candidate) for _ in range(8)))
+    assert sorted(each.is_new for each in outcomes) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("wrong", [uuid4(), UUID(int=0), UUID("016a8b5f-0000-7000-0000-000000000001"), UUID(int=2**128 - 1)])
+async def test_only_an_id_of_version_7_can_be_kept(services: Services, wrong: UUID) -> None:
+    with pytest.raises(InvalidFields) as refused:
+        services.imports.examine(Candidate(name="", email=ADA, password_hash=BCRYPT, id=wrong))
+    assert [fault.code for fault in refused.value.faults] == ["invalid_name", "invalid_id"]
+
+
+async def test_to_examine_is_to_change_nothing(services: Services) -> None:
+    candidate = Candidate(name="Ada", email=ADA, password_hash=BCRYPT)
+    services.imports.examine(candidate)
+    assert BCRYPT not in repr(candidate)
+    with pytest.raises(AccountNotFound):
+        await services.administration.find(ADA)
 
 
 async def test_an_address_that_has_an_account_keeps_it(services: Services) -> None:

@@ -23,7 +23,7 @@ from pickguard.domain.model.idempotency import key_digest
 from pickguard.domain.model.limits import Attempt, Failures, Limit
 from pickguard.domain.model.mail import ResetPassword
 from pickguard.domain.model.sessions import Client
-from pickguard.domain.model.tries import Tries
+from pickguard.domain.model.tries import Standing, Tries
 from pickguard.domain.model.users import EmailAddress
 from pickguard.ports.accounts import Holder
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
@@ -317,6 +317,11 @@ class BrokenLimiter:
         del address
         self._break("forgive")
         return Failures()
+
+    async def review(self, address: str, now: object) -> Standing:
+        del address, now
+        self._break("review")
+        return Standing()
 
     async def count(self, limit: Limit, subject: str, now: object) -> None:
         del subject, now

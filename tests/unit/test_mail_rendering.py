@@ -182,6 +182,15 @@ def test_a_mail_that_asks_for_a_confirmation_names_the_address(name: str) -> Non
         assert "Ada@example.com" in text
 
 
+def test_a_notice_of_a_password_that_an_operator_set_says_so() -> None:
+    for text in parts(RENDERER.render(a_mail(PasswordChanged, by_reset=False, by_operator=True))):
+        words = " ".join(text.split())
+        assert "was set by those who run it. Every session of the account has ended." in words
+        assert "ask them why" in words
+        for other in ("192.0.2.1", "reset your password now", "but the one"):
+            assert other not in words
+
+
 @pytest.mark.parametrize("by_reset", [False, True])
 def test_a_notice_of_a_new_password_says_how_it_was_set(by_reset: bool) -> None:  # noqa: FBT001
     for text in parts(RENDERER.render(a_mail(PasswordChanged, by_reset=by_reset))):

@@ -13,7 +13,7 @@ from pickguard.domain.model.errors import RateLimited, StoreUnavailable
 from pickguard.domain.model.limits import Failures, Limit, LimitRules, Rate
 from pickguard.entrypoints.bootstrap import open_store
 from pickguard.entrypoints.settings import Settings
-from tests.contracts.rate_limiter import (
+from pickguard.testing.contracts.rate_limiter import (
     ADDRESS,
     ELSEWHERE,
     HERE,
@@ -21,7 +21,6 @@ from tests.contracts.rate_limiter import (
     RULES,
     SECOND,
     Limiters,
-    RateLimiterContract,
     Step,
     attempt,
     fail,
@@ -29,11 +28,12 @@ from tests.contracts.rate_limiter import (
     refused,
     steps,
 )
+from tests.contracts.limits import LimitsContract
 from tests.support.accounts import NOW
 from tests.support.strategies import examples
 
 
-class TestMemoryRateLimiter(RateLimiterContract):
+class TestMemoryRateLimiter(LimitsContract):
     @pytest.fixture
     def limiters(self) -> Limiters:
         made: dict[LimitRules, MemoryRateLimiter] = {}

@@ -7,7 +7,7 @@ import pytest
 from pickguard.adapters.memory import MemoryReceipts
 from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Receipt
 from pickguard.ports.receipts import Receipts
-from tests.contracts.receipts import FINGERPRINT, ReceiptsContract, a_request, an_answer
+from pickguard.testing.contracts.receipts import FINGERPRINT, ReceiptsContract, a_request, an_answer
 from tests.support.accounts import NOW
 
 

@@ -51,8 +51,12 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "no_tls": ("on", True),
     "trusted_proxies": ("10.0.0.5, 2001:db8::/64", (ip_network("10.0.0.5"), ip_network("2001:db8::/64"))),
     "cors_origins": ("https://app.example.com,http://localhost:3000", ("https://app.example.com", "http://localhost:3000")),
+    "docs": ("OFF", "off"),
     "max_connections": ("500", 500),
     "workers": ("4", 4),
+    "admin_listen": ("unix:admin.sock", "unix:admin.sock"),
+    "admin_token_file": (__file__, Path(__file__)),
+    "metrics_token_file": (__file__, Path(__file__)),
     "mail": ("console:", "console:"),
     "mail_from": ("Accounts <accounts@example.com>", "Accounts <accounts@example.com>"),
     "mail_password": ("geheim", "geheim"),
@@ -93,6 +97,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "request_timeout": ("1.5s", timedelta(seconds=1.5)),
     "shutdown_timeout": ("0", timedelta(0)),
     "log_level": ("Debug", "debug"),
+    "log_format": ("JSON", "json"),
     "access_log": ("yes", True),
 }
 SENTINELS = {"store": "redis+sentinel://localhost/accounts"}
@@ -105,6 +110,8 @@ NEEDED = {
     "sentinel_password_file": SENTINELS,
     "store_ca": {"store": "rediss://localhost"},
     "wait_replicas": SENTINELS,
+    "admin_token_file": {"admin_listen": "[::1]:9444"},
+    "metrics_token_file": {"admin_listen": "localhost:0", "admin_token_file": __file__},
     "mail_password": {"mail": "smtps://user@mail.example.com"},
     "mail_password_file": {"mail": "smtps://user@mail.example.com"},
     "mail_ca": {"mail": "smtp://mail.example.com"},
@@ -147,7 +154,7 @@ def test_the_command_line_beats_the_environment(name: str) -> None:
 def test_the_command_has_the_option_of_every_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
     monkeypatch.setattr(serving, "serve", lambda settings, announce: served.append(settings))  # noqa: ARG005
-    monkeypatch.setattr("pickguard.entrypoints.cli._set_up_logging", lambda _: None)
+    monkeypatch.setattr("pickguard.entrypoints.commands.serve.set_up_logging", lambda **_: None)
     text, value = GIVEN[name]
     line = [option(name).flag] if option(name).is_switch else [option(name).flag, text]
     for needed, its_text in NEEDED.get(name, {}).items():
@@ -309,6 +316,7 @@ WRONG = [
     ("max_connections", "1000001"),
     ("no_tls", "maybe"),
     ("access_log", "2"),
+    ("docs", "some"),
     ("rate_limits", "some"),
     ("limit_guesses", "10"),
     ("limit_guesses", "10/"),

@@ -14,16 +14,17 @@ from pickguard.domain.model.events import Event
 EVENTS_LOGGER = "pickguard.events"
 logger = logging.getLogger(EVENTS_LOGGER)
 
-_TOLD_OTHERWISE = {"user_id", "at", "client"}
+_TOLD_OTHERWISE = {"user_id", "at", "client", "by_operator"}
 
 
 class LoggedEvents:
     """An `EventPublisher` that writes each event to the logger ``pickguard.events``.
 
     A line has the event's name, its time in UTC, the request that caused it, the account it is about (`subject`), the network
-    address it came from (`source`) and how it ended (`outcome`); then what is particular to it (ASVS 5.0 16.2.1, 16.3.1). No
-    event holds a credential. JSON in ASCII escapes control characters, and what Unicode calls line ends, so that what a client
-    sent cannot forge a line (16.4.1). What a client calls itself is left out: it may hold anything, a token even.
+    address it came from (`source`) and how it ended (`outcome`); then what is particular to it (ASVS 5.0 16.2.1, 16.3.1). Where
+    an operator did it, it has ``"by": "operator"``. No event holds a credential. JSON in ASCII escapes control characters, and
+    what Unicode calls line ends, so that what a client sent cannot forge a line (16.4.1). What a client calls itself is left
+    out: it may hold anything, a token even.
     """
 
     def __init__(self, *, request_id: Callable[[], str | None] = lambda: None) -> None:
@@ -40,9 +41,11 @@ class LoggedEvents:
                 "request_id": self._request_id(),
                 "subject": event.user_id,
                 "source": event.client.ip,
+                **({"by": "operator"} if event.by_operator else {}),
                 **attrs.asdict(event, recurse=False, filter=lambda field, _: field.name not in _TOLD_OTHERWISE),
             }
-            logger.info("%s", json.dumps({name: _plain(value) for name, value in content.items()}))
+            fields = {name: _plain(value) for name, value in content.items()}
+            logger.info("%s", json.dumps(fields), extra={"fields": fields})
 
 
 def _plain(value: object) -> object:

@@ -4,16 +4,20 @@ For unit tests, other services' tests, and trying things out. No method waits fo
 each is atomic among the tasks of one event loop; it is not for use from several threads.
 """
 
+import heapq
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NoReturn
+from uuid import UUID
 
 from pickguard.domain.model.accounts import Account
-from pickguard.domain.model.errors import AddressTaken, Conflict
+from pickguard.domain.model.errors import AddressTaken, Conflict, InvalidCursor, StoreUnavailable
 from pickguard.domain.model.idempotency import RECEIPT_LIFETIME, Answer, KeyDigest, Receipt
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.domain.model.users import EmailAddress, User
 from pickguard.ports.accounts import Holder, Snapshot
+from pickguard.ports.directory import DirectoryEntry, DirectoryPage
 
 
 def _system_time() -> datetime:
@@ -21,7 +25,7 @@ def _system_time() -> datetime:
 
 
 class MemoryAccounts:
-    """An `AccountRepository` that keeps nothing beyond its own life.
+    """An `AccountRepository` that keeps nothing beyond its own life, and its `AccountDirectory`.
 
     `now` tells when accounts that await their deletion are gone. It should be the clock that the use cases go by.
     """
@@ -62,6 +66,10 @@ class MemoryAccounts:
     async def add(self, account: Account, *, operation: bytes) -> None:  # noqa: ARG002 (no answer is ever lost here)
         """See `AccountRepository.add`."""
         self._erase()
+        if account.user.id in self._snapshots:
+            if self._owners.get(account.user.email.key, account.user.id) != account.user.id:
+                raise AddressTaken
+            raise Conflict
         if account.user.email.key in self._owners:
             raise AddressTaken
         self._owners[account.user.email.key] = account.user.id
@@ -89,6 +97,24 @@ class MemoryAccounts:
     async def check_writable(self) -> None:
         """See `AccountRepository.check_writable`."""
 
+    async def page(self, *, after: str | None, limit: int, wanted: Callable[[User], bool] | None = None) -> DirectoryPage:
+        """See `AccountDirectory.page`. In the order of the ids, and never more than `limit`."""
+        try:
+            last = None if after is None else UserId(UUID(after))
+        except ValueError:
+            raise InvalidCursor from None
+        self._erase()
+        ids = heapq.nsmallest(limit + 1, (user_id for user_id in self._snapshots if last is None or user_id > last))
+        accounts = [self._snapshots[user_id].account for user_id in ids[:limit]]
+        return DirectoryPage(
+            entries=tuple(
+                DirectoryEntry(user=each.user, sessions=each.sessions)
+                for each in accounts
+                if wanted is None or wanted(each.user)
+            ),
+            next=str(ids[limit - 1]) if len(ids) > limit else None,
+        )
+
     def _keep(self, snapshot: Snapshot) -> None:
         user = snapshot.account.user
         self._snapshots[user.id] = snapshot
@@ -113,6 +139,20 @@ class MemoryAccounts:
         present = self._snapshots.get(before.account.user.id)
         if present is None or present.version != before.version:
             raise Conflict
+
+
+class NoDirectory:
+    """An `AccountDirectory` beside a repository that has none."""
+
+    async def page(
+        self,
+        *,
+        after: str | None,  # noqa: ARG002 (nothing can be listed)
+        limit: int,  # noqa: ARG002
+        wanted: Callable[[User], bool] | None = None,  # noqa: ARG002
+    ) -> NoReturn:
+        """Raise `StoreUnavailable`."""
+        raise StoreUnavailable("this store does not list its accounts; pass a directory to build_services")
 
 
 class MemoryReceipts:

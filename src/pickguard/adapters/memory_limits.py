@@ -12,7 +12,17 @@ import attrs
 
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules
-from pickguard.domain.model.tries import FromSource, Tries, Window, lengthened, refuse, run_at, waits
+from pickguard.domain.model.tries import (
+    FromSource,
+    Standing,
+    Tries,
+    Window,
+    lengthened,
+    refuse,
+    run_at,
+    standing,
+    waits,
+)
 
 CAPACITY: Final = 250_000
 """How many accounts, and how many subjects of each other limit, can be counted at once.
@@ -136,6 +146,11 @@ class MemoryRateLimiter:
         tries = self._tries.pop(address)
         return Failures() if tries is None else tries.run
 
+    async def review(self, address: str, now: datetime) -> Standing:
+        """See `RateLimiter.review`."""
+        tries = self._tries.get(address) or _Tries()
+        return standing(tries.run, tries.sources.values(), self._rules, now)
+
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
         """See `RateLimiter.count`."""
         wait = self._window(limit, subject, now).wait(self._rules.of(limit), now)
@@ -190,6 +205,10 @@ class Unlimited:
     async def forgive(self, address: str) -> Failures:  # noqa: ARG002
         """See `RateLimiter.forgive`."""
         return Failures()
+
+    async def review(self, address: str, now: datetime) -> Standing:  # noqa: ARG002
+        """See `RateLimiter.review`."""
+        return Standing()
 
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
         """See `RateLimiter.count`."""

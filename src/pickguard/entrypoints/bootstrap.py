@@ -1,11 +1,12 @@
 """The composition root: the one place that knows which adapter stands behind which port."""
 
+import importlib.util
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -15,9 +16,12 @@ from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.mail.location import MailLocation, Transport
-from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
+from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts, NoDirectory
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
 from pickguard.adapters.system import SystemClock, SystemSecrets
+from pickguard.adapters.telemetry.board import Board
+from pickguard.adapters.telemetry.metrics import STORE_PORTS, Metrics, Routes, make_board
+from pickguard.adapters.telemetry.observing import Watch, observed
 from pickguard.adapters.turns import LoopTurns
 from pickguard.domain.model.challenges import ChallengeRules
 from pickguard.domain.model.credentials import PasswordRules
@@ -45,6 +49,7 @@ from pickguard.ports.breaches import BreachedPasswords
 from pickguard.ports.checkup import Checkup, Finding
 from pickguard.ports.clock import Clock
 from pickguard.ports.deferred import Deferred, Pace
+from pickguard.ports.directory import AccountDirectory
 from pickguard.ports.events import EventPublisher
 from pickguard.ports.hashing import PasswordHasher
 from pickguard.ports.limits import RateLimiter
@@ -54,7 +59,11 @@ from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
 
 if TYPE_CHECKING:
+    from pickguard.adapters.mail.outbox import MailWatch
     from pickguard.adapters.mail.transports import MessageTransport
+    from pickguard.adapters.telemetry.tracing import Tracing
+
+Port = TypeVar("Port")
 
 logger = logging.getLogger("pickguard.store")
 
@@ -62,6 +71,7 @@ __all__ = [
     "Argon2Hasher",
     "Argon2Parameters",
     "MemoryAccounts",
+    "Metrics",
     "Services",
     "available_cores",
     "build_services",
@@ -88,6 +98,7 @@ class Services:
     password_screen: PasswordScreen
     fields: FieldExaminer
     accounts: AccountRepository
+    directory: AccountDirectory
     session_rules: SessionRules
 
     @property
@@ -100,6 +111,7 @@ def build_services(
     *,
     accounts: AccountRepository,
     hasher: PasswordHasher,
+    directory: AccountDirectory | None = None,
     clock: Clock | None = None,
     receipts: Receipts | None = None,
     secrets: SecretSource | None = None,
@@ -123,11 +135,12 @@ def build_services(
     not at all, and wrong passwords for each account only.
 
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
-    several processes on one store need those of that store. Without a `mailer` no address is verified and no password can be
-    reset, and private registration is of no use to anybody. With a `deletion_grace`, an account that its user deletes can be
-    restored for so long; an in-memory repository should then be told the time by this `clock`. Without `breaches`, new
-    passwords are looked up in `common_passwords` alone.
+    several processes on one store need those of that store. Without a `directory`, accounts can be listed only where `accounts`
+    is one itself. Without a `mailer` no address is verified and no password can be reset, and private registration is of no use
+    to anybody. With a `deletion_grace`, an account that its user deletes can be restored for so long; an in-memory repository
+    should then be told the time by this `clock`. Without `breaches`, new passwords are looked up in `common_passwords` alone.
     """
+    directory = directory or (accounts if isinstance(accounts, AccountDirectory) else NoDirectory())
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
     events = events or LoggedEvents(request_id=CURRENT_REQUEST.get)
@@ -200,7 +213,21 @@ def build_services(
             session_rules=session_rules,
         ),
         sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
-        administration=Administration(changes=changes, clock=clock),
+        administration=Administration(
+            accounts=accounts,
+            directory=directory,
+            changes=changes,
+            checks=checks,
+            limiter=limiter,
+            letters=letters,
+            screen=screen,
+            hasher=hasher,
+            clock=clock,
+            secrets=secrets,
+            fields=fields,
+            session_rules=session_rules,
+            verified_only=registration_mode is RegistrationMode.PRIVATE,
+        ),
         verification=Verification(accounts=accounts, changes=changes, letters=letters, clock=clock, session_rules=session_rules)
         if letters.enabled
         else None,
@@ -222,6 +249,7 @@ def build_services(
         password_screen=screen,
         fields=fields,
         accounts=accounts,
+        directory=directory,
         session_rules=session_rules,
     )
 
@@ -231,6 +259,7 @@ class Store:
     """What is kept."""
 
     accounts: AccountRepository
+    directory: AccountDirectory
     receipts: Receipts
     limits: RateLimiter
 
@@ -249,6 +278,7 @@ def load(settings: Settings) -> None:
         with _redis_py():
             import pickguard.adapters.redis.accounts  # noqa: PLC0415
             import pickguard.adapters.redis.connection  # noqa: PLC0415
+            import pickguard.adapters.redis.directory  # noqa: PLC0415
             import pickguard.adapters.redis.durability  # noqa: PLC0415
             import pickguard.adapters.redis.limits  # noqa: PLC0415
             import pickguard.adapters.redis.receipts  # noqa: F401, PLC0415
@@ -265,11 +295,13 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
     rules = settings.limit_rules if settings.rate_limits == "on" else None
     if location is None:
         limits = Unlimited() if rules is None else MemoryRateLimiter(rules)
-        yield Store(accounts=MemoryAccounts(), receipts=MemoryReceipts(), limits=limits)
+        accounts = MemoryAccounts()
+        yield Store(accounts=accounts, directory=accounts, receipts=MemoryReceipts(), limits=limits)
         return
     with _redis_py():
         from pickguard.adapters.redis.accounts import RedisAccounts  # noqa: PLC0415
         from pickguard.adapters.redis.connection import check_connection, open_client  # noqa: PLC0415
+        from pickguard.adapters.redis.directory import RedisDirectory  # noqa: PLC0415
         from pickguard.adapters.redis.durability import confirm_durability  # noqa: PLC0415
         from pickguard.adapters.redis.limits import RedisRateLimiter  # noqa: PLC0415
         from pickguard.adapters.redis.receipts import RedisReceipts  # noqa: PLC0415
@@ -292,6 +324,7 @@ async def open_store(settings: Settings) -> AsyncGenerator[Store]:
         )
         yield Store(
             accounts=RedisAccounts(client),
+            directory=RedisDirectory(client),
             receipts=RedisReceipts(client),
             limits=Unlimited() if rules is None else RedisRateLimiter(client, rules=rules),
         )
@@ -377,7 +410,7 @@ async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords
 
 
 @asynccontextmanager
-async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
+async def open_mailer(settings: Settings, *, watch: "MailWatch | None" = None) -> AsyncGenerator[Mailer | None]:
     """Open what sends mail; None where there is none. Raises `SettingsError` for what cannot be used."""
     location = settings.mail_location
     if location is None:
@@ -398,7 +431,7 @@ async def open_mailer(settings: Settings) -> AsyncGenerator[Mailer | None]:
     except TemplateError as error:
         raise SettingsError(f"--mail-templates: {error}") from None
     transport = _mail_transport(settings, location)
-    async with Outbox(renderer.render, transport, grace=settings.shutdown_timeout) as outbox:
+    async with Outbox(renderer.render, transport, grace=settings.shutdown_timeout, watch=watch) as outbox:
         yield outbox
 
 
@@ -423,13 +456,107 @@ def _mail_transport(settings: Settings, location: MailLocation) -> "MessageTrans
         raise SettingsError(f"--mail-ca: {settings.mail_ca} has no certificates in PEM") from None
 
 
+@attrs.frozen(kw_only=True)
+class Telemetry:
+    """What watches the adapters of one process; nothing, where nothing is said, and then it costs nothing."""
+
+    metrics: Metrics | None = None
+    tracing: "Tracing | None" = None
+
+    def around_store(self, store: Store, *, system: str) -> Store:
+        """Return the same store, with all that is asked of it watched."""
+
+        def around(name: str, target: Port) -> Port:
+            watches: list[Watch] = []
+            if self.tracing is not None:
+                watches.append(self.tracing.store(name, system))
+            if self.metrics is not None:
+                watches.append(self.metrics.store.port(name))
+            return observed(target, port=STORE_PORTS[name], watches=watches)
+
+        return Store(
+            accounts=around("accounts", store.accounts),
+            directory=around("directory", store.directory),
+            receipts=around("receipts", store.receipts),
+            limits=around("limits", store.limits),
+        )
+
+    def around_hasher(self, hasher: PasswordHasher) -> PasswordHasher:
+        """Return the same hasher, traced. It is measured in its pool, where the wait and the work can be told apart."""
+        return observed(hasher, port=PasswordHasher, watches=[self.tracing.hashing()] if self.tracing else [])
+
+    def around_events(self, events: EventPublisher) -> EventPublisher:
+        """Return what counts the events and passes them on."""
+        return events if self.metrics is None else self.metrics.counted(events)
+
+
+class Measuring:
+    """The metrics of all workers. Make it before they are forked. Raises `SettingsError` where a package is missing."""
+
+    def __init__(self, *, routes: Sequence[tuple[str, str]], statuses: Sequence[int], workers: int) -> None:
+        try:
+            from pickguard.adapters.telemetry.exposition import Exposer  # noqa: PLC0415 (where it is asked for)
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"the package {error.name} is not installed: --admin-listen needs pickguard[server]") from error
+        self._routes = Routes(pairs=routes, statuses=statuses)
+        self._board: Board = make_board(self._routes, workers=workers)
+        self.exposer: Exposer = Exposer(self._board)
+
+    def of_worker(self, worker: int, pid: int) -> Metrics:
+        """Return what one worker counts in, in its own process."""
+        metrics = Metrics(self._board.part(worker), self._routes)
+        metrics.is_run_by(pid)
+        return metrics
+
+
+def wants_traces(environment: Mapping[str, str]) -> bool:
+    """Tell whether traces are to be sent: OpenTelemetry's variables say so, and its packages are there. If not, warn."""
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if (
+        not any(environment.get(name) for name in endpoints)
+        or environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() != "otlp"
+    ):
+        return False
+    if all(map(_is_installed, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
+        return True
+    logger.warning("no traces are sent, though there is an endpoint for them: install pickguard[otel]")
+    return False
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
 @asynccontextmanager
-async def open_services(settings: Settings | None = None, *, events: EventPublisher | None = None) -> AsyncGenerator[Services]:
-    """Open the store and wire the use cases to it.
+async def open_tracing(*, wanted: bool, grace: timedelta) -> AsyncGenerator["Tracing | None"]:
+    """Open what traces this process, where that is wanted, and send at the end what is left, for as long as the grace lasts."""
+    if not wanted:
+        yield None
+        return
+    from pickguard.adapters.telemetry.tracing import Tracing, make_provider  # noqa: PLC0415 (where it is asked for)
+
+    tracing = Tracing(make_provider())
+    try:
+        yield tracing
+    finally:
+        await tracing.close(grace)
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings | None = None, *, events: EventPublisher | None = None, telemetry: Telemetry | None = None
+) -> AsyncGenerator[Services]:
+    """Open the store and wire the use cases to it. `telemetry` is what watches them.
 
     Raises `SettingsError` for a store that only `pickguard serve` can open, `StoreUnavailable` for one that does not answer.
     """
     settings = settings or Settings(store="memory:")
+    telemetry = telemetry or Telemetry()
+    metrics = telemetry.metrics
     hasher = Argon2Hasher(
         parameters=Argon2Parameters(
             memory_kib=settings.hash_memory, time_cost=settings.hash_time_cost, parallelism=settings.hash_parallelism
@@ -437,19 +564,22 @@ async def open_services(settings: Settings | None = None, *, events: EventPublis
         threads=settings.hash_threads or None,
         wait_budget=settings.hash_wait,
         foreign=ForeignPasswordHashes(),
+        watch=metrics.hashing if metrics else None,
     )
     async with (
-        open_store(settings) as store,
+        open_store(settings) as opened,
         hasher,
         _open_breaches(settings) as breaches,
-        open_mailer(settings) as mailer,
+        open_mailer(settings, watch=metrics.mail if metrics else None) as mailer,
         LoopDeferred(grace=settings.shutdown_timeout) as deferred,
     ):
+        store = telemetry.around_store(opened, system="memory" if settings.store_location() is None else "redis")
         yield build_services(
             accounts=store.accounts,
+            directory=store.directory,
             receipts=store.receipts,
-            hasher=hasher,
-            events=events,
+            hasher=telemetry.around_hasher(hasher),
+            events=telemetry.around_events(events or LoggedEvents(request_id=CURRENT_REQUEST.get)),
             limiter=store.limits,
             mailer=mailer,
             deferred=deferred,

@@ -18,8 +18,9 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -28,11 +29,25 @@ from aiohttp import web
 
 from pickguard.adapters.engine import Engine, EngineError
 from pickguard.domain.model.errors import StoreUnavailable
-from pickguard.entrypoints.bootstrap import load
+from pickguard.entrypoints.admin.access import Gate, Right, Token, TokensError, read_tokens
+from pickguard.entrypoints.admin.app import Desk, create_admin_app
+from pickguard.entrypoints.admin.listening import AdminListeningError, listening
+from pickguard.entrypoints.bootstrap import (
+    Measuring,
+    Metrics,
+    Services,
+    Telemetry,
+    load,
+    open_services,
+    open_tracing,
+    wants_traces,
+)
 from pickguard.entrypoints.http.acceptor import BACKLOG, Acceptor
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.express import Express
+from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.protocol import Connection
+from pickguard.entrypoints.http.watching import STATUSES, Watching, routes_of
 from pickguard.entrypoints.settings import EMBEDDED, LEAST_CONNECTIONS, Settings, SettingsError
 from pickguard.entrypoints.tls import CertificateError, development_certificate, server_context
 
@@ -40,7 +55,9 @@ logger = logging.getLogger("pickguard.serve")
 
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """What the kernel keeps of answers that are not read yet, for each connection. Left alone it would grow to megabytes."""
-OTHER_FILES: Final = 128
+ADMIN_CONNECTIONS: Final = 32
+"""The most connections of operators, and of what scrapes metrics, to one worker."""
+OTHER_FILES: Final = 128 + ADMIN_CONNECTIONS
 """How many files a process may need beside its connections: sockets that listen, pipes, modules, what the event loop has."""
 SUPERVISION_SECONDS: Final = 0.1
 REPLACEMENT_SECONDS: Final = 1.0
@@ -69,6 +86,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             _make_data_dir(settings.data_dir)
         taken = stack.enter_context(_take_address(settings))
         tls.load()
+        operators = _open_to_operators(settings, stack)
+        traced = wants_traces(os.environ)
         engine = None
         if settings.store == EMBEDDED:
             engine = Engine(settings.data_dir, program=settings.engine)
@@ -85,12 +104,52 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 logger.warning("links in mails begin with %s: give --public-url if people reach it elsewhere", base)
                 if not settings.mail_from:
                     logger.warning("mail is from an address at this machine, which others may refuse: give --mail-from")
-        announcement = _announcement(settings, base, tls.development)
+        announcement = _announcement(settings, base, tls.development, operators.url if operators else None)
         stack.callback(signal.signal, signal.SIGHUP, signal.SIG_IGN)  # the loop gave its handler back
         if settings.workers == 1:
-            _runner()(_work(running, taken, tls, lambda: announce(announcement), engine=engine))
+            ready = partial(announce, announcement)
+            _runner()(_work(running, taken, tls, ready, engine=engine, operators=operators, traced=traced))
         else:
-            _Supervisor(running, _Listeners(taken, settings.workers), tls, engine).run(lambda: announce(announcement))
+            listeners = _Listeners(taken, settings.workers)
+            _Supervisor(running, listeners, tls, engine, operators, traced=traced).run(lambda: announce(announcement))
+
+
+@attrs.frozen(kw_only=True)
+class _Operators:
+    """Where operators are listened to, by all workers, and what they can see."""
+
+    listener: socket.socket
+    gate: Gate
+    measuring: Measuring
+    url: str
+    is_local: bool
+    """Whether nobody on another machine can connect, so that plain HTTP is spoken."""
+
+
+def _open_to_operators(settings: Settings, stack: ExitStack) -> _Operators | None:
+    """Listen to operators, where that is asked for. Raises `ServingError`."""
+    address = settings.admin_address
+    if address is None:
+        return None
+    tokens: list[Token] = []
+    try:
+        for path, right, flag in (
+            (settings.admin_token_file, Right.EVERYTHING, "--admin-token-file"),
+            (settings.metrics_token_file, Right.METRICS, "--metrics-token-file"),
+        ):
+            tokens += read_tokens(path, right=right, flag=flag) if path else ()
+        listener = stack.enter_context(listening(address))
+        measuring = Measuring(routes=routes_of(create_app(settings)), statuses=STATUSES, workers=settings.workers)
+    except (TokensError, AdminListeningError, SettingsError) as error:
+        raise ServingError(str(error)) from error
+    port = 0 if address.path else listener.getsockname()[1]
+    return _Operators(
+        listener=listener,
+        gate=Gate(tokens, address),
+        measuring=measuring,
+        url=address.url(port, tls=not address.is_local),
+        is_local=address.is_local,
+    )
 
 
 def _with_files(settings: Settings) -> Settings:
@@ -330,17 +389,42 @@ async def _work(
     *,
     engine: Engine | None = None,
     orphaned: int | None = None,
+    operators: _Operators | None = None,
+    worker: int = 0,
+    traced: bool = False,
 ) -> None:
     """Serve requests until a signal says stop, or the supervisor at the other end of `orphaned` is gone."""
+    metrics = operators.measuring.of_worker(worker, os.getpid()) if operators else None
+    async with open_tracing(wanted=traced, grace=settings.shutdown_timeout) as tracing:
+        telemetry = Telemetry(metrics=metrics, tracing=tracing)
+        await _serve_requests(settings, listener, tls, ready, telemetry, engine=engine, orphaned=orphaned, operators=operators)
+
+
+async def _serve_requests(
+    settings: Settings,
+    listener: socket.socket,
+    tls: _Tls,
+    ready: Callable[[], None],
+    telemetry: Telemetry,
+    *,
+    engine: Engine | None,
+    orphaned: int | None,
+    operators: _Operators | None,
+) -> None:
+    metrics = telemetry.metrics
+    answered = metrics.requests.answered if metrics else None
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if orphaned is not None:
         loop.add_reader(orphaned, stop.set)
-    runner = web.AppRunner(
-        create_app(settings), handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds()
+    app = create_app(
+        settings,
+        services=partial(open_services, telemetry=telemetry),
+        watching=Watching(answered=answered, tracing=telemetry.tracing),
     )
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds())
     await _set_up(runner, settings)
     try:
         handler = runner.server
@@ -348,22 +432,27 @@ async def _work(
         express = Express(runner.app)
         acceptor = Acceptor(
             listener,
-            lambda: Connection(handler, loop=loop, express=express),
+            lambda: Connection(handler, loop=loop, express=express, answered=answered),
             tls=tls.context,
             most=settings.max_connections,
+            watch=metrics.connections if metrics else None,
         )
+        async with (
+            _listening_to(operators, settings, runner.app[SERVICES], tls, metrics) as for_operators,
+            asyncio.TaskGroup() as tasks,
+        ):
 
-        def renew() -> None:
-            if tls.terminal.is_gone:
-                stop.set()
-            elif tls.renew() and tls.context is not None:
-                acceptor.renew(tls.context)
+            def renew() -> None:
+                if tls.terminal.is_gone:
+                    stop.set()
+                elif tls.renew() and tls.context is not None:
+                    acceptor.renew(tls.context)
+                    for_operators(tls.context)
 
-        loop.add_signal_handler(signal.SIGHUP, renew)
-        if tls.is_due:
-            renew()
-        acceptor.open()
-        async with asyncio.TaskGroup() as tasks:
+            loop.add_signal_handler(signal.SIGHUP, renew)
+            if tls.is_due:
+                renew()
+            acceptor.open()
             watch = tasks.create_task(_keep_engine_alive(engine)) if engine else None
             ready()
             gc.freeze()  # what was loaded is here to stay: collections need not go through it
@@ -378,6 +467,46 @@ async def _work(
             acceptor.give_up()
             if watch is not None:
                 watch.cancel()
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _listening_to(
+    operators: _Operators | None, settings: Settings, services: Services, tls: _Tls, metrics: Metrics | None
+) -> AsyncGenerator[Callable[[ssl.SSLContext], None]]:
+    """Serve operators, if there are any, for as long as the context lasts; it yields what gives them another certificate."""
+    if operators is None or metrics is None:
+        yield lambda _: None
+        return
+    desk = Desk(
+        services=services,
+        gate=operators.gate,
+        expose=operators.measuring.exposer.expose,
+        note=lambda admitted: metrics.admin_request(authenticated=admitted),
+    )
+    runner = web.AppRunner(
+        create_admin_app(settings, desk),
+        handle_signals=False,
+        shutdown_timeout=settings.shutdown_timeout.total_seconds(),
+    )
+    await runner.setup()
+    try:
+        handler = runner.server
+        assert handler is not None  # noqa: S101 (it is there after setup)
+        loop = asyncio.get_running_loop()
+        acceptor = Acceptor(
+            operators.listener,
+            lambda: Connection(handler, loop=loop),
+            tls=None if operators.is_local else tls.context,
+            most=ADMIN_CONNECTIONS,
+        )
+        acceptor.open()
+        try:
+            yield (lambda _: None) if operators.is_local else acceptor.renew
+        finally:
+            acceptor.close()
+            acceptor.give_up()
     finally:
         await runner.cleanup()
 
@@ -427,11 +556,22 @@ class _Worker:
 class _Supervisor:
     """Keeps a number of workers running."""
 
-    def __init__(self, settings: Settings, listeners: _Listeners, tls: _Tls, engine: Engine | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: _Listeners,
+        tls: _Tls,
+        engine: Engine | None,
+        operators: _Operators | None,
+        *,
+        traced: bool,
+    ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._tls = tls
         self._engine = engine
+        self._operators = operators
+        self._traced = traced
         self._workers: dict[int, _Worker] = {}
         self._fork_again_at = 0.0
         self._stopping = False
@@ -533,7 +673,16 @@ class _Supervisor:
             os.write(told, message)
             os.close(told)
 
-        work = _work(self._settings, self._listeners.of(slot), self._tls, lambda: tell(READY), orphaned=self._lifeline[0])
+        work = _work(
+            self._settings,
+            self._listeners.of(slot),
+            self._tls,
+            lambda: tell(READY),
+            orphaned=self._lifeline[0],
+            operators=self._operators,
+            worker=slot,
+            traced=self._traced,
+        )
         try:
             self._run(work)
         except ServingError as error:
@@ -563,8 +712,8 @@ class _Supervisor:
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        # Requests, aiohttp's own clean-up, work after answers and mail each have their time.
-        give_up_at = time.monotonic() + 4 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
+        # Requests, operators, aiohttp's own clean-up, work after answers, mail and traces each have their time.
+        give_up_at = time.monotonic() + 6 * self._settings.shutdown_timeout.total_seconds() + LAST_SECONDS + 1
         while self._workers and time.monotonic() < give_up_at:
             self._reap()
             time.sleep(0.02)
@@ -574,7 +723,7 @@ class _Supervisor:
             os.waitpid(pid, 0)
 
 
-def _announcement(settings: Settings, base: str, certificate: Path | None) -> str:
+def _announcement(settings: Settings, base: str, certificate: Path | None, operators: str | None) -> str:
     if settings.store == EMBEDDED:
         data = f"{settings.data_dir} (embedded store; a change is on disk before it is answered)"
     elif settings.store == "memory:":
@@ -593,5 +742,7 @@ def _announcement(settings: Settings, base: str, certificate: Path | None) -> st
         lines.append(f"  workers      {settings.workers}")
     if settings.mail_location is not None:
         lines.append(f"  mail         {settings.mail_location.shown}")
+    if operators:
+        lines.append(f"  operators    {operators} (administration and metrics)")
     lines += ["", "Register a first user from another terminal:", f"  {attempt}", "", "Stop with Ctrl-C."]
     return "\n".join(lines)

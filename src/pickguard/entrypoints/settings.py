@@ -23,6 +23,8 @@ from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, sp
 from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.users import EmailAddress
+from pickguard.entrypoints.admin.address import AdminAddress
+from pickguard.entrypoints.logs import FORMATS, MIXED
 
 ENVIRONMENT_PREFIX = "PICKGUARD_"
 EMBEDDED = ""
@@ -302,6 +304,11 @@ def _origin(text: str) -> str:
     return text
 
 
+def _admin_listen(text: str) -> str:
+    AdminAddress.parse(text)
+    return text
+
+
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
@@ -402,6 +409,12 @@ class Settings:
         "Origins of web pages whose scripts may use the API, such as https://app.example.com, with commas between them.",
         "ORIGINS",
     )
+    docs: str = _setting(
+        "on",
+        _one_of("on", "off"),
+        "Serve the API's description: /openapi.json, and the page /docs to read and try it.",
+        "on|off",
+    )
     max_connections: int = _setting(
         10_000,
         _whole_number(LEAST_CONNECTIONS, 1_000_000),
@@ -409,6 +422,23 @@ class Settings:
         "NUMBER",
     )
     workers: int = _setting(1, _whole_number(1, 256), "Processes that serve requests.", "NUMBER")
+    admin_listen: str | None = _setting(
+        None,
+        _admin_listen,
+        "Address of a listener of its own for administration and metrics: HOST:PORT, or unix:PATH for this user alone. Without "
+        "it there is none.",
+        "ADDRESS",
+    )
+    admin_token_file: Path | None = _setting(
+        None,
+        _path,
+        "File with the tokens of those who may administer, one on a line, each of 32 characters or more, with NAME: before it "
+        "for the log. A HOST:PORT needs one.",
+        "PATH",
+    )
+    metrics_token_file: Path | None = _setting(
+        None, _path, "The same for those who may read the metrics and nothing else, such as Prometheus.", "PATH"
+    )
     mail: str | None = _setting(
         None,
         _mail,
@@ -570,6 +600,12 @@ class Settings:
         "TIME",
     )
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "Least level of what is logged.", "LEVEL")
+    log_format: str = _setting(
+        MIXED,
+        _one_of(*FORMATS),
+        "How the log is written: mixed, lines for people and events as JSON; human, all for people; json, all for machines.",
+        "FORMAT",
+    )
     access_log: bool = _setting(False, read_switch, "Log a line for each request.")
     _location: Location | None = attrs.field(init=False, default=None, repr=False, eq=False)
     _mail_secret: str | None = attrs.field(init=False, default=None, repr=False, eq=False)
@@ -588,9 +624,31 @@ class Settings:
             raise SettingsError("--wait-replicas needs a --store that has replicas")
         if self.wait_replicas and self.wait_timeout >= self.store_timeout:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
+        self._check_admin()
         self._check_accounts()
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
+
+    def _check_admin(self) -> None:
+        """Raise where the listener for administration would be open to somebody who should not get in."""
+        address = self.admin_address
+        if address is None:
+            if self.admin_token_file or self.metrics_token_file:
+                raise SettingsError("--admin-token-file and --metrics-token-file need --admin-listen beside them")
+            return
+        if address.path is None and self.admin_token_file is None:
+            raise SettingsError(
+                "--admin-listen HOST:PORT needs --admin-token-file, since anybody on the machine can connect; or give unix:PATH"
+            )
+        if self.metrics_token_file is not None and self.admin_token_file is None:
+            raise SettingsError("--metrics-token-file needs --admin-token-file, or everything but the metrics would be open")
+        if not address.is_local and self.no_tls:
+            raise SettingsError("--admin-listen and --no-tls: tokens would cross the network unencrypted; listen at 127.0.0.1")
+
+    @property
+    def admin_address(self) -> AdminAddress | None:
+        """Where operators are listened to; None where they are not."""
+        return None if self.admin_listen is None else AdminAddress.parse(self.admin_listen)
 
     def _check_accounts(self) -> None:
         """Raise where what is chosen about accounts and passwords makes no sense."""
@@ -659,6 +717,10 @@ class Settings:
     def with_store(self, url: str) -> Self:
         """Return the same settings for another store, which needs no engine. No file is read again: it may be a pipe."""
         return self._with(store=url, engine=None, _location=Location.parse(url))
+
+    def without_mail(self) -> Self:
+        """Return the same settings for a program that mails nothing."""
+        return self._with(mail=None)
 
     def with_public_url(self, url: str) -> Self:
         """Return the same settings with a public URL. No file is read again: it may be a pipe."""

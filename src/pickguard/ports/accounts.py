@@ -75,8 +75,8 @@ class AccountRepository(Protocol):
     async def add(self, account: Account, *, operation: bytes) -> None:
         """Store a new account.
 
-        Raises `AddressTaken` where its address has an account, `AddressUndecided` where another claim on the address is too
-        young to tell.
+        Raises `AddressTaken` where its address has another account, `AddressUndecided` where another claim on the address is
+        too young to tell, and `Conflict` where there is an account of its id.
         """
 
     async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:

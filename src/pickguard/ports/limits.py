@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from pickguard.domain.model.limits import Attempt, Failures, Limit
-from pickguard.domain.model.tries import Tries
+from pickguard.domain.model.tries import Standing, Tries
 
 
 class RateLimiter(Protocol):
@@ -45,6 +45,9 @@ class RateLimiter(Protocol):
 
     async def forgive(self, address: str) -> Failures:
         """Forget all wrong passwords for an account, from whatever source, because its owner has shown who they are."""
+
+    async def review(self, address: str, now: datetime) -> Standing:
+        """Return how the wrong passwords for an account stand. Counts nothing, and refuses nothing."""
 
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
         """Count one thing of a kind: `REGISTRATIONS` and `RESETS` by source, mails by recipient, `EXPORTS` by the user's id.

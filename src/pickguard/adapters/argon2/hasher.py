@@ -11,7 +11,7 @@ from typing import Final, Self
 import argon2
 import attrs
 
-from pickguard.adapters.argon2.pool import HashingPool, refusal
+from pickguard.adapters.argon2.pool import HashingPool, HashingWatch, refusal
 from pickguard.ports.hashing import ForeignHashes, Purpose
 
 MAX_MEMORY_KIB: Final = 4_194_304
@@ -90,6 +90,7 @@ class Argon2Hasher:
         threads: int | None = None,
         wait_budget: timedelta = timedelta(seconds=2),
         foreign: ForeignHashes | None = None,
+        watch: HashingWatch | None = None,
     ) -> None:
         parameters = parameters or Argon2Parameters()
         self._hasher = argon2.PasswordHasher(
@@ -99,6 +100,7 @@ class Argon2Hasher:
             threads=threads or available_cores(),
             wait_budget=wait_budget,
             seconds_each=parameters.memory_kib * parameters.time_cost * _SECONDS_PER_KIB,
+            watch=watch,
         )
         self._decoy = _a_hash_of_no_password(self._hasher)
         self._foreign = foreign

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
@@ -29,26 +29,54 @@ _WEIGHT_OF_THE_LAST: Final = 0.2
 """In the moving average of what a hash takes."""
 
 
+class HashingWatch(Protocol):
+    """Is told how hashing goes. All but `waiting` is told in the event loop."""
+
+    def threads(self, count: int) -> None:
+        """Take note of how many pieces of work may be done at once."""
+
+    def waiting(self, count: int) -> None:
+        """Take note of how many wait for their turn. Told in any thread, one at a time: return at once."""
+
+    def hashed(self, purpose: Purpose, *, waited: float, took: float) -> None:
+        """Take note of one piece of work that was done, and the seconds before and in it."""
+
+    def refused(self, purpose: Purpose) -> None:
+        """Take note of one that was refused."""
+
+
+@attrs.frozen(kw_only=True)
+class _Times:
+    """How many seconds went by before a piece of work, and in it."""
+
+    waited: float
+    took: float
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class _Turn:
     """One who waits. What the work comes to is told to its event loop."""
 
     work: Callable[[], Any]
     purpose: Purpose
+    asked: float
     deadline: float
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
+    watch: HashingWatch | None = None
 
-    def tell(self, result: object, error: BaseException | None) -> None:
+    def tell(self, result: object, error: BaseException | None, times: _Times | None = None) -> None:
         """Set the outcome, from a thread. Where the loop has been closed nobody wants it."""
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._set, result, error)
+            self.loop.call_soon_threadsafe(self._set, result, error, times)
 
     def refuse(self, error: HashingOverloaded) -> None:
         """Set the outcome, in the event loop."""
         self._set(None, error)
 
-    def _set(self, result: object, error: BaseException | None) -> None:
+    def _set(self, result: object, error: BaseException | None, times: _Times | None = None) -> None:
+        if self.watch is not None and times is not None:
+            self.watch.hashed(self.purpose, waited=times.waited, took=times.took)
         if self.future.done():  # cancelled meanwhile
             return
         if error is not None:
@@ -75,8 +103,12 @@ class HashingPool:
         wait_budget: timedelta,
         seconds_each: float,
         now: Callable[[], float] = time.monotonic,
+        watch: HashingWatch | None = None,
     ) -> None:
         """`seconds_each` is what a hash may take, until the first has been measured."""
+        if watch is not None:
+            watch.threads(threads)
+        self._watch = watch
         self.threads = threads
         self._budget = wait_budget.total_seconds()
         self._seconds_each = seconds_each
@@ -96,12 +128,27 @@ class HashingPool:
         """
         loop = asyncio.get_running_loop()
         budget = max(0.0, self._budget - spent.total_seconds())
-        turn = _Turn(work=work, purpose=purpose, deadline=self._now() + budget, loop=loop, future=loop.create_future())
-        timer = None if self._begin_or_wait(turn, budget) else loop.call_later(budget, self._expire, turn)
+        asked = self._now()
+        turn = _Turn(
+            work=work,
+            purpose=purpose,
+            asked=asked,
+            deadline=asked + budget,
+            loop=loop,
+            future=loop.create_future(),
+            watch=self._watch,
+        )
+        timer = None
         try:
+            if not self._begin_or_wait(turn, budget):
+                timer = loop.call_later(budget, self._expire, turn)
             result: Result = await turn.future
         except asyncio.CancelledError:
             self._leave(turn)
+            raise
+        except HashingOverloaded:
+            if self._watch is not None:
+                self._watch.refused(purpose)
             raise
         finally:
             if timer is not None:
@@ -114,6 +161,7 @@ class HashingPool:
             left = [turn for queue in self._waiting.values() for turn in queue]
             for queue in self._waiting.values():
                 queue.clear()
+            self._note_waiting()
         for turn in left:
             turn.tell(None, refusal(0))
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -130,20 +178,21 @@ class HashingPool:
             if expected > PRUDENCE * budget or len(queue) >= MOST_WAITING:
                 raise refusal(expected)
             queue.append(turn)
+            self._note_waiting()
             return False
 
     def _work(self, turn: _Turn | None) -> None:
         """Work, in a thread, until nobody waits."""
         began = self._now()
         while turn is not None:
+            result, error = None, None
             try:
                 result = turn.work()
-            except BaseException as error:  # noqa: BLE001 (told to the one whose work it is)
-                turn.tell(None, error)
-            else:
-                turn.tell(result, None)
+            except BaseException as raised:  # noqa: BLE001 (told to the one whose work it is)
+                error = raised
             # From one end to the next: to get at the interpreter's lock between two pieces is a part of what they take.
             before, began = began, self._now()
+            turn.tell(result, error, _Times(waited=before - turn.asked, took=began - before))
             turn = self._next_turn(began - before)
 
     def _next_turn(self, seconds: float) -> _Turn | None:
@@ -151,14 +200,17 @@ class HashingPool:
             weight = _WEIGHT_OF_THE_LAST if self._measured else 1.0
             self._measured = True
             self._seconds_each += weight * (seconds - self._seconds_each)
-            while turn := self._pop():
-                if turn.deadline > self._now():
-                    self._shed()
-                    return turn
-                # Its timer is late, because the event loop is busy.
-                turn.tell(None, refusal(self._longest_wait(turn.purpose)))
-            self._running -= 1
-            return None
+            try:
+                while turn := self._pop():
+                    if turn.deadline > self._now():
+                        self._shed()
+                        return turn
+                    # Its timer is late, because the event loop is busy.
+                    turn.tell(None, refusal(self._longest_wait(turn.purpose)))
+                self._running -= 1
+                return None
+            finally:
+                self._note_waiting()
 
     def _shed(self) -> None:
         """Refuse those at the ends of the queues whose turn will, as it looks now, come too late."""
@@ -191,7 +243,12 @@ class HashingPool:
                 self._waiting[turn.purpose].remove(turn)
             except ValueError:
                 return False
+            self._note_waiting()
             return True
+
+    def _note_waiting(self) -> None:
+        if self._watch is not None:
+            self._watch.waiting(sum(map(len, self._waiting.values())))
 
     def _longest_wait(self, purpose: Purpose) -> float:
         """Return the seconds that one more would wait at most, if no other purpose joins those that wait now.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import attrs
 
@@ -44,6 +44,16 @@ class _Letter:
     superseded: bool = False
 
 
+class MailWatch(Protocol):
+    """Is told how sending goes."""
+
+    def waiting(self, count: int) -> None:
+        """Take note of how many mails are to be sent."""
+
+    def ended(self, kind: str, outcome: str) -> None:
+        """Take note that nothing is left to be done about a mail: it was sent, given up, dropped and so on."""
+
+
 class Outbox:
     """A `Mailer` with a queue in memory. Use it as a context manager: leaving it sends what can be sent within `grace`.
 
@@ -64,7 +74,9 @@ class Outbox:
         at_once: int = AT_ONCE,
         pauses: Sequence[timedelta] = PAUSES,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        watch: MailWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._render = render
         self._transport = transport
         self._grace = grace
@@ -86,12 +98,14 @@ class Outbox:
         """See `Mailer.post`."""
         if len(self._letters) >= self._capacity:
             logger.warning("dropped a mail (%s): too many are waiting", _kind(mail))
+            self._note_end(mail, "dropped")
             return
         for older in self._letters:
             if _voids(mail, older.mail):
                 older.superseded = True
         letter = _Letter(mail=mail)
         self._letters.add(letter)
+        self._note_waiting()
         if self._spread:
             self._posted.append(letter)
             self._start(self._wait_posted(random.uniform(0, self._spread)), self._aside)  # noqa: S311 (noise, and no secret)
@@ -117,6 +131,8 @@ class Outbox:
                     await self.drain()
         finally:
             lost = len(self._letters)
+            for letter in self._letters:
+                self._note_end(letter.mail, "lost")
             tasks = {*self._senders, *self._aside}
             self._letters.clear()
             self._posted.clear()
@@ -144,22 +160,25 @@ class Outbox:
         task.add_done_callback(end)
 
     async def _send(self, letter: _Letter) -> None:
-        if await self._settle(letter):
+        outcome = await self._settle(letter)
+        if outcome is not None:
             self._letters.discard(letter)
+            self._note_end(letter.mail, outcome)
+            self._note_waiting()
         else:
             pause = self._pauses[letter.tries - 1].total_seconds()
             pause *= random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (no secret)
             self._start(self._wait_aside(letter, pause), self._aside)
 
-    async def _settle(self, letter: _Letter) -> bool:
-        """Try once, and tell whether nothing is left to be done about the letter: it was sent, or is given up."""
+    async def _settle(self, letter: _Letter) -> str | None:
+        """Try once, and return what has become of the letter; None where it will be tried again."""
         mail = letter.mail
         if letter.superseded:
             logger.info("a mail (%s) is not sent any more: a newer one has been written for it", _kind(mail))
-            return True
+            return "superseded"
         if isinstance(mail, TokenMail) and self._now() >= mail.expires_at:
             logger.warning("gave up a mail (%s): its token has expired", _kind(mail))
-            return True
+            return "expired"
         letter.tries += 1
         try:
             message = letter.message = letter.message or self._render(mail)
@@ -169,15 +188,24 @@ class Outbox:
         except DeliveryError as error:
             if error.permanent or letter.tries > len(self._pauses) or self._closing.is_set():
                 logger.warning("gave up a mail (%s) at try %d: %s", _kind(mail), letter.tries, error)
-                return True
+                return "given_up"
             logger.info("a mail (%s) was not sent and will be tried again: %s", _kind(mail), error)
-            return False
+            return None
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             logger.error("failed to send a mail (%s): %s", _kind(mail), _place(error))  # noqa: TRY400 (an error may quote a token)
-        return True
+            return "failed"
+        return "sent"
+
+    def _note_end(self, mail: Mail, outcome: str) -> None:
+        if self._watch is not None:
+            self._watch.ended(_kind(mail), outcome)
+
+    def _note_waiting(self) -> None:
+        if self._watch is not None:
+            self._watch.waiting(len(self._letters))
 
     async def _wait_posted(self, seconds: float) -> None:
         await self._wait(seconds)

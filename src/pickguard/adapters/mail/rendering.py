@@ -190,7 +190,7 @@ class Renderer:
         if isinstance(mail, AddressChangeRequested):
             values["new_address"] = mail.new_address.value
         if isinstance(mail, PasswordChanged):
-            values["by_reset"] = mail.by_reset
+            values |= {"by_reset": mail.by_reset, "by_operator": mail.by_operator}
         if isinstance(mail, DeletionScheduled):
             values["deletes_at"] = _moment(mail.deletes_at)
         return values
@@ -238,6 +238,7 @@ def samples() -> Iterator[Mail]:
     yield AddressChangeRequested(**notice, new_address=to)
     yield AddressWanted(**notice)
     yield from (PasswordChanged(**notice, by_reset=by_reset) for by_reset in (False, True))
+    yield PasswordChanged(**notice, by_reset=False, by_operator=True)
     yield from (NewDevice(**notice), AccountRestored(**notice), DataExported(**notice))
     yield DeletionScheduled(**notice, deletes_at=at + timedelta(days=30))
 

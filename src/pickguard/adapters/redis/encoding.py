@@ -81,7 +81,7 @@ from pickguard.domain.model.idempotency import Answer, KeyDigest, Receipt, Refus
 from pickguard.domain.model.identifiers import SessionId, UserId
 from pickguard.domain.model.limits import Failures, Limit
 from pickguard.domain.model.sessions import Client, Session, SessionDigest
-from pickguard.domain.model.tries import FromSource, Tries, Window
+from pickguard.domain.model.tries import FromSource, Window
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.ports.accounts import OPERATION_ID_BYTES, Snapshot
 
@@ -586,36 +586,43 @@ def decode_run(count: int, last: int, source: bytes) -> Failures:
 def decode_tries(record: bytes, source: str | None) -> tuple[Failures, FromSource]:
     """Read the run of failures for an account, and what has come from one source."""
     mine = None if source is None else source_digest(source)
-    run, sources = _decode_tries(record, lambda digest: digest == mine)
-    return run, sources[0] if sources else FromSource()
-
-
-def decode_all_tries(record: bytes) -> Tries:
-    """Read the run of failures for an account, and what has come from each source, whose names are not stored."""
-    run, sources = _decode_tries(record, lambda _: True)
-    return Tries(run=run, sources=tuple(sources))
-
-
-def _decode_tries(record: bytes, is_wanted: Callable[[bytes], bool]) -> tuple[Failures, list[FromSource]]:
-    sources: list[FromSource] = []
     try:
         number, count, high, low, length = _TRIES.unpack_from(record)
         if number != FORMAT:
             raise _unknown("record of tries", number)
         run = decode_run(count, high << 32 | low, record[_TRIES.size : _TRIES.size + length])
-        at = _TRIES.size + length
-        while at < len(record):
-            digest, own, own_high, own_low, times = _TRIES_FROM_SOURCE.unpack_from(record, at)
-            at += _TRIES_FROM_SOURCE.size
-            if is_wanted(digest):
-                recent = _decode_moments(record[at : at + times * _MOMENT.size])
-                sources.append(FromSource(recent=recent, run=decode_run(own, own_high << 32 | own_low, b"")))
-            at += times * _MOMENT.size
-        if at != len(record):
-            raise _damaged("record of tries")
+        here = FromSource()
+        for digest, part in _split_tries(record, _TRIES.size + length):
+            if digest == mine:
+                here = _decode_from_source(part)
     except _DAMAGED as error:
         raise _damaged("record of tries") from error
-    return run, sources
+    return run, here
+
+
+def decode_sources(record: bytes) -> list[FromSource]:
+    """Read what has come from each source, of a record that `decode_tries` has read."""
+    try:
+        _, _, _, _, length = _TRIES.unpack_from(record)
+        return [_decode_from_source(part) for _, part in _split_tries(record, _TRIES.size + length)]
+    except _DAMAGED as error:
+        raise _damaged("record of tries") from error
+
+
+def _split_tries(record: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each source's digest, and what is written of it."""
+    while at < len(record):
+        digest, _, _, _, times = _TRIES_FROM_SOURCE.unpack_from(record, at)
+        end = at + _TRIES_FROM_SOURCE.size + times * _MOMENT.size
+        yield digest, record[at:end]
+        at = end
+    if at != len(record):
+        raise _damaged("record of tries")
+
+
+def _decode_from_source(part: bytes) -> FromSource:
+    _, own, high, low, _ = _TRIES_FROM_SOURCE.unpack_from(part)
+    return FromSource(recent=_decode_moments(part[_TRIES_FROM_SOURCE.size :]), run=decode_run(own, high << 32 | low, b""))
 
 
 def decode_limit(record: bytes) -> Window:

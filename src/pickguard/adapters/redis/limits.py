@@ -8,9 +8,9 @@ from pickguard.adapters.redis.accounts import DEFAULT_PREFIX
 from pickguard.adapters.redis.commands import FAILURES, Client, Commands, UnderReplicatedError, unavailable
 from pickguard.adapters.redis.encoding import (
     UnreadableError,
-    decode_all_tries,
     decode_limit,
     decode_run,
+    decode_sources,
     decode_tries,
     encode_source,
     limit_key,
@@ -21,7 +21,7 @@ from pickguard.adapters.redis.encoding import (
 from pickguard.adapters.redis.scripts import COUNT, FAIL, FORGIVE, SUCCEED, Script
 from pickguard.domain.model.errors import RateLimited
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules, Rate
-from pickguard.domain.model.tries import Tries, refuse, waits
+from pickguard.domain.model.tries import Standing, Tries, refuse, standing, waits
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LIMITS: Final = (None, Limit.GUESSES, Limit.RUN)
@@ -74,6 +74,14 @@ class RedisRateLimiter:
             tries = error.answer
         return Failures() if tries is None else decode_tries(tries, None)[0]
 
+    async def review(self, address: str, now: datetime) -> Standing:
+        """See `RateLimiter.review`. Reads one key."""
+        tries = await self._commands.ask("GET", tries_key(self._prefix, address))
+        if tries is None:
+            return Standing()
+        run, _ = decode_tries(tries, None)
+        return standing(run, decode_sources(tries), self._rules, now)
+
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
         """See `RateLimiter.count`."""
         rate = self._rules.of(limit)
@@ -84,7 +92,10 @@ class RedisRateLimiter:
     async def read_tries(self, address: str) -> Tries:
         """See `RateLimiter.read_tries`. Of sources only digests are stored."""
         record = await self._commands.ask("GET", tries_key(self._prefix, address))
-        return Tries() if record is None else decode_all_tries(record)
+        if record is None:
+            return Tries()
+        run, _ = decode_tries(record, None)
+        return Tries(run=run, sources=tuple(decode_sources(record)))
 
     async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:
         """See `RateLimiter.read_count`."""

@@ -13,6 +13,7 @@ AccountsError
 ├── ReauthenticationRequired(max_age)        the session's last proof of the password is too old
 ├── SessionNotFound                          the account has no such session
 ├── AccountNotFound                          an operator named an account that there is not
+├── InvalidCursor                            a listing cannot go on from there
 ├── PreconditionFailed                       the caller's condition on the present state does not hold
 ├── IdempotencyKeyReused                     another request had this name
 ├── RegistrationClosed                       nobody can register
@@ -94,7 +95,11 @@ class SessionNotFound(AccountsError):
 
 
 class AccountNotFound(AccountsError):
-    """There is no account of this id."""
+    """There is no account of this id, or with this address."""
+
+
+class InvalidCursor(AccountsError):
+    """The listing cannot go on from there: it is no cursor, or the store has changed since it was given. Begin anew."""
 
 
 class PreconditionFailed(AccountsError):

@@ -45,6 +45,8 @@ class Event:
     user_id: UserId | None
     at: datetime
     client: Client = Client()
+    by_operator: bool = False
+    """Whether an operator did it, and not its user or somebody who may be."""
 
 
 @attrs.frozen(kw_only=True)

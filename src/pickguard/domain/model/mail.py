@@ -74,9 +74,10 @@ class AddressWanted(Notice):
 
 @attrs.frozen(kw_only=True)
 class PasswordChanged(Notice):
-    """The account has a new password, set by whoever knew the old one or by a reset."""
+    """The account has a new password, set by whoever knew the old one, by a reset or by an operator."""
 
     by_reset: bool
+    by_operator: bool = False
 
 
 @attrs.frozen(kw_only=True)

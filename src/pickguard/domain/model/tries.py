@@ -52,6 +52,36 @@ class Tries:
     """What has come from each source. Which one that was is known only where the run says so."""
 
 
+@attrs.frozen(kw_only=True)
+class Standing:
+    """How the wrong passwords for one account stand at one moment, to be shown to an operator."""
+
+    run: Failures = attrs.field(factory=Failures)
+    """Those since the last right one."""
+    locked_for: timedelta | None = None
+    """How long every attempt is still refused, but those from known sources; None where they are not."""
+    sources: int = 0
+    """How many sources the ones that count have come from."""
+    limited_sources: int = 0
+    """How many of these have reached `GUESSES`, so that every attempt from there is refused."""
+    limited_for: timedelta | None = None
+    """How long the last of them still is; None where there is none."""
+
+
+def standing(run: Failures, sources: Iterable[FromSource], rules: LimitRules, now: datetime) -> Standing:
+    """Return how the wrong passwords for an account stand: its run, and what has come from each source."""
+    counting = [each for each in sources if each.counts(rules, now)]
+    waiting = [wait for each in counting if (wait := each.recent.wait(rules.guesses, now)) is not None]
+    run = run_at(run, rules.run, now)
+    return Standing(
+        run=run,
+        locked_for=run.last_at + rules.run.within - now if run.last_at is not None and run.count >= rules.run.most else None,
+        sources=len(counting),
+        limited_sources=len(waiting),
+        limited_for=max(waiting, default=None),
+    )
+
+
 def run_at(run: Failures, rate: Rate, now: datetime) -> Failures:
     """Return a run, or an empty one where it is forgotten: as long after its last failure as the rate says."""
     return run if run.last_at is not None and now - run.last_at < rate.within else Failures()

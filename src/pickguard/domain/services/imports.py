@@ -1,12 +1,13 @@
-"""Bringing accounts over from another system."""
+"""Bringing accounts over from another system, or back from an export of this one."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import RFC_4122, UUID
 
 import attrs
 
-from pickguard.domain.model.accounts import register
-from pickguard.domain.model.errors import Fault, InvalidFields
+from pickguard.domain.model.accounts import Account, register
+from pickguard.domain.model.errors import Conflict, Fault, InvalidFields
 from pickguard.domain.model.events import UserImported
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, UserId, uuid7
 from pickguard.domain.model.users import User
@@ -19,6 +20,29 @@ from pickguard.ports.secrets import SecretSource
 
 _OLDEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """An account as another system, or an export, has it."""
+
+    name: str
+    email: str
+    password_hash: str = attrs.field(repr=False)
+    email_verified: bool = False
+    created_at: datetime | None = None
+    """When the person registered there; now if it is not given. Milliseconds count."""
+    disabled: bool = False
+    id: UUID | None = None
+    """The id to keep, a UUIDv7 (RFC 9562); where it is not given, one is made from `created_at`."""
+
+
+@attrs.frozen(kw_only=True)
+class Imported:
+    """A user who was brought over, and whether that was now: the account may have been there, by this id, before."""
+
+    user: User
+    is_new: bool
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -43,40 +67,79 @@ class Imports:
         password_hash: str,
         email_verified: bool = False,
         created_at: datetime | None = None,
+        disabled: bool = False,
+        id: UUID | None = None,  # noqa: A002 (what it is called everywhere)
     ) -> User:
-        """Make an account whose password is the one that was hashed, and return its user.
+        """Make an account whose password is the one that was hashed, and return its user; see `Candidate` and `bring_over`."""
+        candidate = Candidate(
+            name=name,
+            email=email,
+            password_hash=password_hash,
+            email_verified=email_verified,
+            created_at=created_at,
+            disabled=disabled,
+            id=id,
+        )
+        return (await self.bring_over(candidate)).user
+
+    def examine(self, candidate: Candidate) -> None:
+        """Raise `InvalidFields` with all faults that can be seen without the store.
+
+        Those are the faults of name and address, ``invalid_password_hash`` where the hash is of no form that is known here or
+        costs more than is obeyed, ``invalid_created_at`` for a time without a zone, before 1970 or to come, and ``invalid_id``
+        for an id that is no UUIDv7.
+        """
+        self._account_of(candidate)
+
+    async def bring_over(self, candidate: Candidate) -> Imported:
+        """Make an account whose password is the one that was hashed.
 
         The hash is stored as it is, and replaced by one of today's kind at the first log-in with the right password; sessions
-        do not notice. `created_at` is when the person registered in the other system, now if it is not given; milliseconds
-        count. The user's id is made from it.
+        do not notice.
 
-        Raises `InvalidFields` with all faults: those of name and address, ``invalid_password_hash`` where the hash is of no
-        form that is known here or costs more than is obeyed, ``invalid_created_at`` for a time without a zone, before 1970 or
-        to come. Raises `AddressTaken`, and `Unavailable` in its kinds, as a registration does; to repeat what ended with
-        `OutcomeUnknown` is safe, since one address has one account.
+        Raises `InvalidFields` as `examine` does, and with ``id_taken`` where the id belongs to an account with another address.
+        Raises `AddressTaken`, and `Unavailable` in its kinds, as a registration does. To repeat what ended with
+        `OutcomeUnknown` is safe, since one address has one account; with an id, a repeat finds the account and leaves it as
+        it is, whatever else the candidate says.
         """
-        now = self._clock.now()
-        examined = self._fields.new_account(name=name, email=email, password=None)
+        account, now = self._account_of(candidate), self._clock.now()
+        try:
+            await self._accounts.add(account, operation=self._changes.new_operation())
+        except Conflict:
+            there = await self._accounts.get(account.user.id)
+            if there is not None and there.account.user.email.key == account.user.email.key:
+                await self._accounts.confirm(there)
+                return Imported(user=there.account.user, is_new=False)
+            detail = "Another account, with another address, has this id."
+            raise InvalidFields((Fault(field="id", code="id_taken", detail=detail),)) from None
+        self._changes.publish(UserImported(user_id=account.user.id, at=now))
+        return Imported(user=account.user, is_new=True)
+
+    def _account_of(self, candidate: Candidate) -> Account:
+        now, created_at = self._clock.now(), candidate.created_at
+        examined = self._fields.new_account(name=candidate.name, email=candidate.email, password=None)
         faults = [*examined.faults]
-        if not self._hasher.can_verify(password_hash):
+        if not self._hasher.can_verify(candidate.password_hash):
             detail = "This is no hash of a form that is known here, or it costs more to verify than is allowed."
             faults.append(Fault(field="password_hash", code="invalid_password_hash", detail=detail))
         if created_at is not None and (created_at.utcoffset() is None or not _OLDEST <= created_at <= now):
             detail = "A time of registration has a time zone, and lies between 1970 and now."
             faults.append(Fault(field="created_at", code="invalid_created_at", detail=detail))
+        if candidate.id is not None and (candidate.id.version, candidate.id.variant) != (7, RFC_4122):
+            detail = "An id that is to be kept is a UUID of version 7; without one, the account gets a new id."
+            faults.append(Fault(field="id", code="invalid_id", detail=detail))
         if faults:
             raise InvalidFields(tuple(faults))
         assert examined.name is not None  # noqa: S101 (no fault means that each given field was parsed)
         assert examined.email is not None  # noqa: S101
         registered_at = now if created_at is None else _OLDEST + (created_at - _OLDEST) // _MILLISECOND * _MILLISECOND
+        new_id = candidate.id or uuid7(registered_at, self._secrets.random_bytes(UUID7_RANDOM_BYTES))
         made = register(
-            user_id=UserId(uuid7(registered_at, self._secrets.random_bytes(UUID7_RANDOM_BYTES))),
+            user_id=UserId(new_id),
             name=examined.name,
             email=examined.email,
-            password_hash=password_hash,
+            password_hash=candidate.password_hash,
             now=registered_at,
         ).account
-        user = attrs.evolve(made.user, email_verified=email_verified, updated_at=now)
-        await self._accounts.add(attrs.evolve(made, user=user), operation=self._changes.new_operation())
-        self._changes.publish(UserImported(user_id=user.id, at=now))
-        return user
+        user = attrs.evolve(made.user, email_verified=candidate.email_verified, disabled=candidate.disabled, updated_at=now)
+        return attrs.evolve(made, user=user)

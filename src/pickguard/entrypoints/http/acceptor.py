@@ -52,11 +52,19 @@ class Acceptor:
     """
 
     def __init__(
-        self, listener: socket.socket, make: Callable[[], Connection], *, tls: ssl.SSLContext | None, most: int
+        self,
+        listener: socket.socket,
+        make: Callable[[], Connection],
+        *,
+        tls: ssl.SSLContext | None,
+        most: int,
+        watch: Callable[[int], None] | None = None,
     ) -> None:
+        """`watch` is told how many connections there are, whenever that changes."""
         self._listener = listener
         self._make = make
         self._most = most
+        self._watch = watch
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._clients: dict[Connection, _Entrance] = {}
@@ -112,6 +120,7 @@ class Acceptor:
         connection = self._make()
         entrance = _Entrance(connected=connected, at=self._loop.time())
         self._clients[connection] = entrance
+        self._note_count()
         connection.on_end(self._forget)
         entrance.task = self._loop.create_task(self._shake_hands(connection, entrance))
 
@@ -179,7 +188,12 @@ class Acceptor:
             entrance.connected.close()
 
     def _forget(self, connection: Connection) -> None:
-        self._clients.pop(connection, None)
+        if self._clients.pop(connection, None) is not None:
+            self._note_count()
+
+    def _note_count(self) -> None:
+        if self._watch is not None:
+            self._watch(len(self._clients))
 
     def _is_news(self, kind: str) -> bool:
         """Tell whether something is to be logged, which it is once in a while."""

@@ -5,7 +5,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -14,9 +14,21 @@ from multidict import CIMultiDictProxy
 
 from pickguard.domain.model.errors import AccountsError, Unavailable
 from pickguard.entrypoints.bootstrap import Services, open_services
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import CrossOrigin
-from pickguard.entrypoints.http.explanations import explain
-from pickguard.entrypoints.http.keys import CROSS_ORIGIN, DEADLINE, REFUSALS, REQUEST_ID, SERVICES, SETTINGS
+from pickguard.entrypoints.http.keys import (
+    CLIENTS_SECONDS,
+    CROSS_ORIGIN,
+    DEADLINE,
+    DESCRIPTION,
+    MEASURED,
+    REFUSALS,
+    REQUEST_ID,
+    SERVICES,
+    SETTINGS,
+    WATCHING,
+)
+from pickguard.entrypoints.http.openapi import openapi_json
 from pickguard.entrypoints.http.problems import (
     UNKNOWN_OUTCOME,
     Problem,
@@ -28,34 +40,30 @@ from pickguard.entrypoints.http.problems import (
 )
 from pickguard.entrypoints.http.refusals import Refusals
 from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, client_of, refuse_ambiguity
-from pickguard.entrypoints.http.routes import MAIL_ROUTES, ROUTES
+from pickguard.entrypoints.http.routes import routes
+from pickguard.entrypoints.http.watching import Measured, Watching
 from pickguard.entrypoints.request_context import CURRENT_REQUEST
 from pickguard.entrypoints.settings import Settings
 
 logger = logging.getLogger("pickguard.http")
 
-HEADERS = {
-    hdrs.CACHE_CONTROL: "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 _UUID4_MASK = ~(0xF << 76 | 0x3 << 62)
 _UUID4_BITS = 0x4 << 76 | 0x2 << 62
-STRICT_TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"
+UNKNOWN_PATH = "an unknown path"
 
 
 def create_app(
-    settings: Settings, *, services: Callable[[Settings], AbstractAsyncContextManager[Services]] = open_services
+    settings: Settings,
+    *,
+    services: Callable[[Settings], AbstractAsyncContextManager[Services]] = open_services,
+    watching: Watching | None = None,
 ) -> web.Application:
     """Return the application for a store that other processes may share.
 
     `services` opens the use cases when the application starts and closes them when it stops; a test passes its own.
     """
-    app = web.Application(middlewares=[_answer_in_form], client_max_size=MAX_BODY_BYTES)
-    app[SETTINGS] = settings
-    app[REFUSALS] = Refusals()
-    app[CROSS_ORIGIN] = CrossOrigin(settings.cors_origins)
+    app = plain_app(settings, watching=watching)
+    app[DESCRIPTION] = openapi_json(settings)
 
     async def open_and_close(app: web.Application) -> AsyncGenerator[None]:
         async with services(settings) as opened:
@@ -63,23 +71,47 @@ def create_app(
             yield
 
     app.cleanup_ctx.append(open_and_close)
+    add_routes(app, routes(settings))
+    return app
+
+
+def plain_app(settings: Settings, *, watching: Watching | None = None) -> web.Application:
+    """Return an application without routes, whose answers have the form and the headers of all answers of the service."""
+    app = web.Application(middlewares=[_answer_in_form], client_max_size=MAX_BODY_BYTES)
+    app[SETTINGS] = settings
+    app[REFUSALS] = Refusals()
+    app[CROSS_ORIGIN] = CrossOrigin(settings.cors_origins)
+    app[WATCHING] = watching or Watching()
     app.on_response_prepare.append(_add_headers)
-    for method, path, handler in (*ROUTES, *(MAIL_ROUTES if settings.mail else ())):
+    return app
+
+
+def add_routes(app: web.Application, routes: Iterable[tuple[str, str, Handler]]) -> None:
+    """Add routes to an application."""
+    for method, path, handler in routes:
         if method == hdrs.METH_GET:
             app.router.add_get(path, handler, expect_handler=_expect)
         else:
             app.router.add_route(method, path, handler, expect_handler=_expect)
-    app.router.add_get("/problems/{slug}", explain, expect_handler=_expect)
-    return app
 
 
 @web.middleware
 async def _answer_in_form(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every request an id and a time limit, and every error the form of a problem."""
     began = time.perf_counter()
-    response = await _answer(request, handler)
+    watching = request.app[WATCHING]
+    if watching.tracing is None:
+        response = await _answer(request, handler)
+    else:
+        route = _route(request)
+        with watching.tracing.request(request.method, route, request.headers, request_id(request)) as span:
+            response = await _answer(request, handler)
+            span.answered(response.status)
+    seconds = time.perf_counter() - began
+    if watching.answered is not None:  # who is told when the answer is sent, as of those that never come here
+        request[MEASURED] = Measured(_route(request), seconds - request.get(CLIENTS_SECONDS, 0.0))
     if request.app[SETTINGS].access_log:
-        _log_request(request, response, time.perf_counter() - began)
+        _log_request(request, response, seconds)
     return response
 
 
@@ -92,7 +124,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             refuse_ambiguity(request)
             return request.app[CROSS_ORIGIN].preflight(request) or await handler(request)
     except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
-        asked = f"{request_id(request)} to {request.method} {_route(request)}"
+        asked = f"{request_id(request)} to {request.method} {_route(request) or UNKNOWN_PATH}"
         safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
         found = problem_of(error, request.app, asked=asked, safe=safe, timed_out=limit.expired())
     return respond(found, request_id(request))
@@ -163,18 +195,18 @@ def new_request_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _route(request: web.Request) -> str:
+def _route(request: web.Request) -> str | None:
     resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "an unknown path"
+    return None if resource is None else resource.canonical
 
 
 def _log_request(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
     content = {
         "request_id": request_id(request),
         "method": request.method[:20],
-        "route": _route(request),
+        "route": _route(request) or UNKNOWN_PATH,
         "status": response.status,
         "ms": round(seconds * 1000, 1),
         "ip": client_of(request).ip,
     }
-    logger.info("%s", json.dumps(content))
+    logger.info("%s", json.dumps(content), extra={"fields": content})

@@ -6,6 +6,7 @@ has the ordinary form.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,8 +15,9 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_parser import RawRequestMessage
 
 from pickguard.domain.model.users import User
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, problem_of, request_id_of
-from pickguard.entrypoints.http.keys import CROSS_ORIGIN, SERVICES, SETTINGS
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
+from pickguard.entrypoints.http.app import new_request_id, problem_of, request_id_of
+from pickguard.entrypoints.http.keys import CROSS_ORIGIN, SERVICES, SETTINGS, WATCHING
 from pickguard.entrypoints.http.problems import Problem, respond
 from pickguard.entrypoints.http.requests import HOST, token_of
 from pickguard.entrypoints.http.routes import JSON_TYPE, ME, entity_tag
@@ -58,7 +60,10 @@ class Express:
         self._services = app[SERVICES]
         self._shown = _Shown(with_pending=self._services.has_mail)
         self._limit = settings.request_timeout.total_seconds()
-        self._is_on = not settings.access_log  # whose lines are written where the ordinary way ends
+        watching = app[WATCHING]
+        self._answered = watching.answered
+        # Requests are logged and traced on the ordinary way; either costs as much as that does.
+        self._is_on = not settings.access_log and watching.tracing is None
         self._knows_origins = app[CROSS_ORIGIN].is_configured  # what they are told is added there as well
         self._headers: dict[str, str] = dict(HEADERS)
         if self._knows_origins:
@@ -87,6 +92,7 @@ class Express:
 
     async def answer(self, message: RawRequestMessage, *, secure: bool) -> bytes:
         """Return the whole answer to a request, ready to be sent."""
+        began = 0.0 if self._answered is None else time.perf_counter()
         headers = message.headers
         known_id = request_id_of(headers) if "X-Request-ID" in headers else new_request_id()
         limit = _Limit(asyncio.current_task(), self._limit)
@@ -97,7 +103,11 @@ class Express:
         except Exception as error:  # noqa: BLE001 (every answer has the form of a problem)
             asked = f"{known_id} to {hdrs.METH_GET} {ME}"
             found = problem_of(error, self._app, asked=asked, safe=True, timed_out=limit.expired)
+            if self._answered is not None:
+                self._answered(hdrs.METH_GET, ME, found.type.status, time.perf_counter() - began)
             return self._refusal(found, known_id, secure=secure)
+        if self._answered is not None:
+            self._answered(hdrs.METH_GET, ME, 200, time.perf_counter() - began)
         head = self._secure if secure else self._plain
         return f"{head}{own_headers}Date: {rfc822_formatted_time()}\r\nX-Request-ID: {known_id}\r\n\r\n".encode() + body
 

@@ -311,6 +311,7 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
     ),
     errors.SessionNotFound: _plain("not-found", "You have no session with this id."),
     errors.AccountNotFound: _plain("not-found", "There is no account of this id."),
+    errors.InvalidCursor: _plain("malformed-request", "The listing cannot go on from this cursor. Begin it anew, without one."),
     errors.RegistrationClosed: _plain("registration-closed", "Nobody can make an account for themselves here."),
     errors.TokenSpent: _plain("token-spent", "This token is of no use any more. Ask for a new mail."),
     errors.PreconditionFailed: _plain("precondition-failed", "The resource is not in the state that the request names."),

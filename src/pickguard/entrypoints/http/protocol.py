@@ -21,11 +21,13 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from pickguard.entrypoints.http.app import HEADERS, STRICT_TRANSPORT_SECURITY, new_request_id, request_id
+from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
+from pickguard.entrypoints.http.app import new_request_id, request_id
 from pickguard.entrypoints.http.express import Express
-from pickguard.entrypoints.http.keys import REQUEST_ID
+from pickguard.entrypoints.http.keys import MEASURED, REQUEST_ID
 from pickguard.entrypoints.http.problems import CONTENT_TYPE, TYPES, Problem, for_http_exception, problem, respond
 from pickguard.entrypoints.http.routes import ME
+from pickguard.entrypoints.http.watching import Answered
 
 logger = logging.getLogger("pickguard.http")
 
@@ -67,6 +69,7 @@ class Connection(web.RequestHandler):
     """One connection, on which a client can be neither slow nor silent for long."""
 
     __slots__ = (
+        "_answered",
         "_answering",
         "_asleep",
         "_body_left",
@@ -79,7 +82,14 @@ class Connection(web.RequestHandler):
         "_unread_timer",
     )
 
-    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop, express: Express | None = None) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        express: Express | None = None,
+        answered: Answered | None = None,
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -93,6 +103,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._express = express
+        self._answered = answered
         self._ended: Callable[[Connection], None] | None = None
         self._answering: asyncio.Task[None] | None = None
         self._asleep: asyncio.Future[None] | None = None
@@ -175,6 +186,10 @@ class Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException) and isinstance(request, web.Request):
             # Raised where no middleware is: aiohttp judges Expect on unknown paths before the application is asked.
             resp = respond(for_http_exception(resp), request_id(request))
+        if self._answered is not None:
+            measured = request.get(MEASURED)  # not of what the parser refused, nor of an expectation that is not met
+            route, seconds = (None, None) if measured is None else (measured.route, measured.seconds)
+            self._answered(request.method, route, resp.status, seconds)
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 finished = await super().finish_response(request, resp, start_time)

@@ -13,7 +13,7 @@ from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.http import strict_json
 from pickguard.entrypoints.http.forwarding import client_address
-from pickguard.entrypoints.http.keys import DEADLINE, SETTINGS
+from pickguard.entrypoints.http.keys import CLIENTS_SECONDS, DEADLINE, SETTINGS
 from pickguard.entrypoints.http.problems import CHALLENGE, ProblemError, problem
 
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -36,6 +36,8 @@ HOST: Final = re.compile(
     re.ASCII,
 )
 """What may stand in a Host header: RFC 9110, section 7.2, and RFC 3986, section 3.2.2. An empty host names nobody (4.2.1)."""
+
+_WEIGHT = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -121,6 +123,42 @@ def has_parameter(request: web.Request, name: str, value: str) -> bool:
     return bool(given)
 
 
+def preferred_type(request: web.Request, offered: tuple[str, ...]) -> str:
+    """Return which of the media types that there are the client likes best (RFC 9110, section 12.5.1).
+
+    Of those it likes alike, the one that it names more exactly, else the first. So is the first where it takes none of them: a
+    type that was not asked for says more than a refusal. Who takes some other kind of JSON is taken to take JSON.
+    """
+    ranges = [
+        ("application/json" if name.endswith("+json") else name, weight) for name, weight in _weighted(request, hdrs.ACCEPT)
+    ]
+
+    def liking(kind: str) -> tuple[float, int]:
+        patterns = ("*/*", f"{kind.partition('/')[0]}/*", kind)
+        known = [(exactness, weight) for name, weight in ranges for exactness, each in enumerate(patterns) if each == name]
+        exactness, weight = max(known, default=(-1, 0.0))
+        return weight, exactness
+
+    return max(offered, key=liking) if ranges else offered[0]
+
+
+def accepts_coding(request: web.Request, coding: str) -> bool:
+    """Tell whether a client says that it takes a content coding (RFC 9110, section 12.5.3)."""
+    weights = dict(reversed(_weighted(request, hdrs.ACCEPT_ENCODING)))
+    return weights.get(coding, weights.get("*", 0.0)) > 0
+
+
+def _weighted(request: web.Request, header: str) -> list[tuple[str, float]]:
+    """Return what a header lists, each with its weight from 0 to 1 (RFC 9110, section 12.4.2)."""
+    found = []
+    for each in ",".join(request.headers.getall(header, ())).split(","):
+        name, *parameters = (part.strip().lower() for part in each.split(";"))
+        weights = [match[1] for match in map(_WEIGHT.fullmatch, parameters) if match]
+        if name:
+            found.append((name, float(weights[-1]) if weights else 1.0))
+    return found
+
+
 @attrs.frozen(kw_only=True)
 class Condition:
     """The entity tags of an If-Match or If-None-Match header (RFC 9110, sections 13.1.1 and 13.1.2).
@@ -201,12 +239,13 @@ def _too_large() -> ProblemError:
 async def _clients_own_time(request: web.Request) -> AsyncGenerator[None]:
     """Stop the clock of the request while the client is what it waits for."""
     deadline, loop = request[DEADLINE], asyncio.get_running_loop()
-    due = deadline.when()
-    left = None if due is None else due - loop.time()
+    due, began = deadline.when(), loop.time()
+    left = None if due is None else due - began
     if not deadline.expired():  # else what waits next is told
         deadline.reschedule(None)
     try:
         yield
     finally:
+        request[CLIENTS_SECONDS] = request.get(CLIENTS_SECONDS, 0.0) + loop.time() - began
         if not deadline.expired():
             deadline.reschedule(None if left is None else loop.time() + left)

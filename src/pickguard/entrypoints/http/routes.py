@@ -5,6 +5,7 @@ from hashlib import blake2b
 from uuid import UUID
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from pickguard.domain.model.errors import Fault, PreconditionFailed, RegistrationClosed, SessionNotFound
 from pickguard.domain.model.identifiers import SessionId
@@ -12,6 +13,9 @@ from pickguard.domain.model.users import User
 from pickguard.domain.services.recovery import Recovery
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.verification import Verification
+from pickguard.entrypoints.http.docs import DOCS_ROUTES
+from pickguard.entrypoints.http.explanations import PROBLEM_ROUTES
+from pickguard.entrypoints.http.exported import render_export
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import ProblemError
 from pickguard.entrypoints.http.requests import (
@@ -35,13 +39,14 @@ from pickguard.entrypoints.http.schemas import (
     RestorationBody,
     render_activity,
     render_deletion,
-    render_export,
     render_log_in,
     render_session,
     render_sessions,
+    render_status,
     render_user,
     structure,
 )
+from pickguard.entrypoints.settings import Settings
 
 ME = "/v1/users/me"
 JSON_TYPE = "application/json"
@@ -250,13 +255,13 @@ async def confirm_reset(request: web.Request) -> web.Response:
 
 async def livez(_: web.Request) -> web.Response:
     """``GET /livez``: the process answers."""
-    return _json(b'{"status":"ok"}')
+    return _json(render_status())
 
 
 async def readyz(request: web.Request) -> web.Response:
     """``GET /readyz``: the store takes writes."""
     await request.app[SERVICES].accounts.check_writable()
-    return _json(b'{"status":"ok"}')
+    return _json(render_status())
 
 
 ROUTES = (
@@ -286,6 +291,16 @@ MAIL_ROUTES = (
     (hdrs.METH_POST, "/v1/password-resets/confirm", confirm_reset),
 )
 """What there is only where there is mail."""
+
+
+def routes(settings: Settings) -> tuple[tuple[str, str, Handler], ...]:
+    """Return every route that a service with these settings has: method, path and handler.
+
+    Each of them is described in `operations`.
+    """
+    mail = MAIL_ROUTES if settings.mail is not None else ()
+    docs = DOCS_ROUTES if settings.docs == "on" else ()
+    return (*ROUTES, *mail, *PROBLEM_ROUTES, *docs)
 
 
 def _verification(request: web.Request) -> Verification:

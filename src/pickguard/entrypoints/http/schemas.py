@@ -2,91 +2,222 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Final, Literal, NotRequired, TypedDict, TypeVar
 
 import attrs
 import cattrs
 import orjson
 from cattrs.errors import AttributeValidationNote, ClassValidationError, ForbiddenExtraKeysError
 
-from pickguard.domain.model.activity import Activity
-from pickguard.domain.model.credentials import HashScheme
+from pickguard.domain.model.activity import Activity, ActivityKind
 from pickguard.domain.model.errors import Fault, InvalidFields
-from pickguard.domain.model.idempotency import Registered
 from pickguard.domain.model.identifiers import SessionId
-from pickguard.domain.model.limits import Failures
 from pickguard.domain.model.sessions import Session, SessionRules
-from pickguard.domain.model.users import User
+from pickguard.domain.model.users import EMAIL_MAX_LENGTH, User
 from pickguard.domain.services.authentication import LoggedIn
-from pickguard.domain.services.exports import DataExport
 from pickguard.domain.services.sessions import SessionList
 from pickguard.entrypoints.http.problems import time_text
+from pickguard.entrypoints.http.shapes import (
+    EMAIL,
+    MAILED_TOKEN,
+    NAME,
+    NEW_PASSWORD,
+    PASSWORD,
+    SHAPE,
+    TIME,
+    UUID,
+    described,
+)
 
 Body = TypeVar("Body")
+
+LOG_IN_EMAIL: Final = described("The address of the account.", maxLength=EMAIL_MAX_LENGTH, example="ada@example.com")
+RESET_EMAIL: Final = described(
+    "The address of the account. Any text gets the same answer; mail goes only to an account's address, as it is kept.",
+    example="ada@example.com",
+)
+CURRENT_PASSWORD: Final = {
+    **PASSWORD,
+    "description": "The present password, which is needed where email or password is among the members.",
+}
+
+_USER_ID: Final = "01a20465-bea2-7890-b8a2-323b036c17a3"
+_SESSION_ID: Final = "01a20465-bef6-7a56-903c-b26f4fa2fa4a"
+_EARLIER: Final = "2026-11-22T17:55:06.530Z"
+_NOW: Final = "2026-11-22T17:55:06.614Z"
+_LATER: Final = "2026-12-06T17:55:06.614Z"
+
+# The docstrings of the classes below, and what is said of their members, stand in the API's description.
 
 
 @attrs.frozen(kw_only=True)
 class RegistrationBody:
-    """``POST /v1/users``."""
+    """Who registers."""
 
-    name: str
-    email: str
-    password: str = attrs.field(repr=False)
+    name: str = attrs.field(metadata={SHAPE: NAME})
+    email: str = attrs.field(metadata={SHAPE: EMAIL})
+    password: str = attrs.field(repr=False, metadata={SHAPE: NEW_PASSWORD})
 
 
 @attrs.frozen(kw_only=True)
 class LogInBody:
-    """``POST /v1/sessions``."""
+    """Who logs in. Only the types and the upper lengths are checked: what else cannot be right is not right (401)."""
 
-    email: str
-    password: str = attrs.field(repr=False)
+    email: str = attrs.field(metadata={SHAPE: LOG_IN_EMAIL})
+    password: str = attrs.field(repr=False, metadata={SHAPE: PASSWORD})
 
 
 @attrs.frozen(kw_only=True)
 class RestorationBody:
-    """``POST /v1/account-restorations``."""
+    """Whose account is restored. It is checked like a log-in."""
 
-    email: str
-    password: str = attrs.field(repr=False)
+    email: str = attrs.field(metadata={SHAPE: LOG_IN_EMAIL})
+    password: str = attrs.field(repr=False, metadata={SHAPE: PASSWORD})
 
 
 @attrs.frozen(kw_only=True)
 class ReauthenticationBody:
-    """``POST /v1/sessions/current/reauthentication``."""
+    """The password, once more."""
 
-    password: str = attrs.field(repr=False)
+    password: str = attrs.field(repr=False, metadata={SHAPE: PASSWORD})
 
 
 @attrs.frozen(kw_only=True)
 class ChangeBody:
-    """``PATCH /v1/users/me``. A member that is left out is not changed; null is no value of any of them."""
+    """What is to change. A member that is left out stays as it is; null is no value of any of them."""
 
-    name: str | None = None
-    email: str | None = None
-    password: str | None = attrs.field(default=None, repr=False)
-    current_password: str | None = attrs.field(default=None, repr=False)
+    name: str | None = attrs.field(default=None, metadata={SHAPE: NAME})
+    email: str | None = attrs.field(default=None, metadata={SHAPE: EMAIL})
+    password: str | None = attrs.field(default=None, repr=False, metadata={SHAPE: NEW_PASSWORD})
+    current_password: str | None = attrs.field(default=None, repr=False, metadata={SHAPE: CURRENT_PASSWORD})
 
 
 @attrs.frozen(kw_only=True)
 class MailedTokenBody:
-    """``POST /v1/email-verifications/confirm`` and ``/decline``."""
+    """A token that was mailed."""
 
-    token: str = attrs.field(repr=False)
+    token: str = attrs.field(repr=False, metadata={SHAPE: MAILED_TOKEN})
 
 
 @attrs.frozen(kw_only=True)
 class ResetRequestBody:
-    """``POST /v1/password-resets``."""
+    """Whose password is to be reset."""
 
-    email: str
+    email: str = attrs.field(metadata={SHAPE: RESET_EMAIL})
 
 
 @attrs.frozen(kw_only=True)
 class ResetBody:
-    """``POST /v1/password-resets/confirm``."""
+    """A token that was mailed, and the new password."""
 
-    token: str = attrs.field(repr=False)
-    password: str = attrs.field(repr=False)
+    token: str = attrs.field(repr=False, metadata={SHAPE: MAILED_TOKEN})
+    password: str = attrs.field(repr=False, metadata={SHAPE: NEW_PASSWORD})
+
+
+class ShownUser(TypedDict):
+    """A user, as the user sees it."""
+
+    id: Annotated[str, described("What the user is called for good (UUIDv7).", **UUID, example=_USER_ID)]
+    name: Annotated[str, described("What the person wants to be called.", example="Ada Lovelace")]
+    email: Annotated[str, described("The address, as it was given; its domain in Unicode.", example="ada@example.com")]
+    email_verified: Annotated[
+        bool, described("Whether the user has shown that mail to this address reaches them.", example=False)
+    ]
+    created_at: Annotated[str, described("When the user registered, in UTC.", **TIME, example=_EARLIER)]
+    updated_at: Annotated[str, described("When anything of the user changed last, in UTC.", **TIME, example=_EARLIER)]
+    pending_email: NotRequired[
+        Annotated[
+            str | None,
+            described(
+                "The address that takes the place of email as soon as it has confirmed that; null if there is none.",
+                where=lambda settings: settings.mail is not None,
+                examples=[None, "lovelace@example.com"],
+            ),
+        ]
+    ]
+
+
+class ShownSession(TypedDict):
+    """A session: what a log-in opens, on one device. Its id is public and opens nothing."""
+
+    id: Annotated[str, described("What the session is called (UUIDv7); it opens nothing.", **UUID, example=_SESSION_ID)]
+    created_at: Annotated[str, described("When the log-in was, in UTC.", **TIME, example=_NOW)]
+    last_used_at: Annotated[str, described("When it was used last, in UTC; up to 60 seconds behind.", **TIME, example=_NOW)]
+    authenticated_at: Annotated[str, described("When the password was proved last, in UTC.", **TIME, example=_NOW)]
+    expires_at: Annotated[str, described("When it ends, unless it is used before, in UTC.", **TIME, example=_LATER)]
+    user_agent: Annotated[
+        str | None, described("What the program of the log-in calls itself.", maxLength=256, example="curl/8.14.1")
+    ]
+    ip: Annotated[str | None, described("The address that the log-in came from.", example="192.0.2.7")]
+    current: Annotated[bool, described("Whether this request was made within this session.", example=True)]
+
+
+class ShownSessions(TypedDict):
+    """The live sessions of a user, newest first."""
+
+    sessions: list[ShownSession]
+
+
+class ShownLogIn(TypedDict):
+    """What a log-in gives, in the terms of RFC 6749, section 5.1."""
+
+    access_token: Annotated[
+        str,
+        described(
+            "The token that opens the session. It is shown this once; keep it like a password.",
+            pattern="^pg_[A-Za-z0-9_-]+$",
+            example=f"pg_{'A' * 64}112b7160",
+        ),
+    ]
+    token_type: Annotated[Literal["Bearer"], described("How the token is sent: Authorization: Bearer TOKEN.")]
+    expires_in: Annotated[
+        int, described("In how many seconds the session ends, unless it is used before.", minimum=0, example=1_209_600)
+    ]
+    session: ShownSession
+    user: ShownUser
+
+
+class ShownEntry(TypedDict):
+    """Something that happened to an account."""
+
+    event: Annotated[str, described("What happened.", enum=[kind.value for kind in ActivityKind], example="logged_in")]
+    at: Annotated[str, described("When, in UTC.", **TIME, example=_NOW)]
+    ip: Annotated[str | None, described("From which address, if that is known.", example="192.0.2.7")]
+    user_agent: Annotated[str | None, described("By which program, if that is known.", maxLength=256, example="curl/8.14.1")]
+    count: Annotated[int, described("How many times, where it was the same thing.", minimum=1, example=1)]
+
+
+class ShownActivity(TypedDict):
+    """What happened to an account lately, newest first: at most 32 entries."""
+
+    activity: list[ShownEntry]
+
+
+class ShownDeletion(TypedDict):
+    """That an account was deleted, and can still be restored."""
+
+    deletes_at: Annotated[str, described("When it is gone for good, in UTC.", **TIME, example=_LATER)]
+
+
+class ShownExplanation(TypedDict):
+    """What a type of problem is."""
+
+    type: Annotated[str, described("What problems of the type have as their type.", example="/problems/email-taken")]
+    title: Annotated[str, described("What they have as their title.", example="The e-mail address has an account already")]
+    status: Annotated[int, described("The status of their answers.", minimum=400, maximum=599, example=409)]
+    explanation: Annotated[str, described("What it means, and what to do.", example="One address has at most one account.")]
+
+
+class ShownExplanations(TypedDict):
+    """All types of problems."""
+
+    problems: list[ShownExplanation]
+
+
+class ShownStatus(TypedDict):
+    """That all is well."""
+
+    status: Literal["ok"]
 
 
 class _NotText(TypeError):
@@ -152,91 +283,18 @@ def render_user(user: User, *, with_pending: bool) -> bytes:
 
 def render_activity(activity: Sequence[Activity]) -> bytes:
     """Return what happened to an account lately as JSON."""
-    return orjson.dumps({"activity": [_activity(each) for each in activity]})
+    shown: ShownActivity = {"activity": [shown_entry(each) for each in activity]}
+    return orjson.dumps(shown)
 
 
 def render_deletion(deletes_at: datetime) -> bytes:
     """Return when an account that can still be restored goes, as JSON."""
-    return orjson.dumps({"deletes_at": time_text(deletes_at)})
+    shown: ShownDeletion = {"deletes_at": time_text(deletes_at)}
+    return orjson.dumps(shown)
 
 
-EXPORT_FORMAT = 1
-"""Grows where a member of an export changes its meaning or goes. New members do not count."""
-
-WITHHELD: Mapping[str, str] = {
-    "password.hash": "The hash of the password, with its salt: whoever has it can try passwords without end.",
-    "sessions.token_digest": "The SHA-256 digest of each session's token: it is of use to the service only.",
-    "mailed_tokens.digest": "The SHA-256 digest of each mailed token: it is of use to the service only.",
-    "registration.digests": (
-        "A digest of the Idempotency-Key of the registration, and a hash of what was asked, the password included."
-    ),
-    "limits.sources": "Digests of the addresses that wrong passwords came from, where the address itself is not kept.",
-    "claim": "That the e-mail address is this account's: a digest of the address, the user's id, and a time.",
-    "versions": "How often the account was written, and random ids of the last 8 writes.",
-}
-"""What is held about a user and is not in an export, and why."""
-
-
-def render_export(export: DataExport, rules: SessionRules) -> bytes:
-    """Return all that is held about a user as JSON, indented for people: what is left out is named in ``withheld``.
-
-    The same data has the same bytes.
-    """
-    account = export.account
-    user, credential, scheme = account.user, account.credential, HashScheme.of(account.credential.password_hash)
-    sessions = sorted(account.sessions, key=lambda session: (session.created_at, session.id), reverse=True)
-    answer = export.receipt.answer if export.receipt else None
-    content = {
-        "format": EXPORT_FORMAT,
-        "exported_at": time_text(export.at),
-        "user": {
-            **_user(user, with_pending=True),
-            "disabled": user.disabled,
-            "deletes_at": None if user.deletes_at is None else time_text(user.deletes_at),
-        },
-        "password": {
-            "set_at": time_text(credential.changed_at),
-            "number": credential.epoch,
-            "hashed_with": {"algorithm": scheme.algorithm, "parameters": dict(scheme.parameters)},
-        },
-        "sessions": [_session(each, rules, export.current) for each in sessions],
-        "activity": [_activity(each) for each in account.activity],
-        "mailed_tokens": [
-            {"purpose": each.kind.value, "expires_at": time_text(each.expires_at)}
-            for each in sorted(account.challenges, key=lambda challenge: challenge.kind.value)
-        ],
-        "registration": {
-            "named_itself": account.made_by is not None,
-            "remembered": export.receipt is not None,
-            "registered_at": time_text(answer.at) if isinstance(answer, Registered) else None,
-        },
-        "limits": {
-            "wrong_passwords": {
-                **_failures(export.tries.run),
-                "from_sources": [
-                    {**_failures(each.run), "recent": [time_text(moment) for moment in each.recent.moments]}
-                    for each in sorted(export.tries.sources, key=lambda source: source.recent.moments)
-                ],
-            },
-            "mails": [time_text(moment) for moment in export.mails],
-            "mails_that_reset_nothing": [time_text(moment) for moment in export.other_mails],
-            "exports": [time_text(moment) for moment in export.exports],
-        },
-        "withheld": dict(WITHHELD),
-    }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-def _failures(run: Failures) -> dict[str, Any]:
-    """Return wrong passwords in a row, and the last of them."""
-    return {
-        "in_a_row": run.count,
-        "last_at": None if run.last_at is None else time_text(run.last_at),
-        "last_ip": run.last_source,
-    }
-
-
-def _activity(entry: Activity) -> dict[str, Any]:
+def shown_entry(entry: Activity) -> ShownEntry:
+    """Return an entry of the activity as it is shown."""
     return {
         "event": entry.kind.value,
         "at": time_text(entry.at),
@@ -248,30 +306,36 @@ def _activity(entry: Activity) -> dict[str, Any]:
 
 def render_session(session: Session, rules: SessionRules, *, current: SessionId) -> bytes:
     """Return a Session as JSON."""
-    return orjson.dumps(_session(session, rules, current))
+    return orjson.dumps(shown_session(session, rules, current))
 
 
 def render_sessions(listed: SessionList, rules: SessionRules) -> bytes:
     """Return the list of a user's sessions as JSON."""
-    return orjson.dumps({"sessions": [_session(session, rules, listed.current) for session in listed.sessions]})
+    shown: ShownSessions = {"sessions": [shown_session(session, rules, listed.current) for session in listed.sessions]}
+    return orjson.dumps(shown)
 
 
 def render_log_in(logged_in: LoggedIn, rules: SessionRules, *, with_pending: bool) -> bytes:
     """Return the answer to a log-in as JSON, in the terms of RFC 6749, section 5.1."""
     session = logged_in.session
-    return orjson.dumps(
-        {
-            "access_token": logged_in.token.reveal(),
-            "token_type": "Bearer",
-            "expires_in": int((session.expires_at(rules) - session.last_used_at).total_seconds()),
-            "session": _session(session, rules, session.id),
-            "user": _user(logged_in.user, with_pending=with_pending),
-        }
-    )
+    shown: ShownLogIn = {
+        "access_token": logged_in.token.reveal(),
+        "token_type": "Bearer",
+        "expires_in": int((session.expires_at(rules) - session.last_used_at).total_seconds()),
+        "session": shown_session(session, rules, session.id),
+        "user": _user(logged_in.user, with_pending=with_pending),
+    }
+    return orjson.dumps(shown)
 
 
-def _user(user: User, *, with_pending: bool) -> dict[str, Any]:
-    shown = {
+def render_status() -> bytes:
+    """Return as JSON that all is well."""
+    shown: ShownStatus = {"status": "ok"}
+    return orjson.dumps(shown)
+
+
+def _user(user: User, *, with_pending: bool) -> ShownUser:
+    shown: ShownUser = {
         "id": str(user.id),
         "name": user.name.value,
         "email": user.email.value,
@@ -284,7 +348,8 @@ def _user(user: User, *, with_pending: bool) -> dict[str, Any]:
     return shown
 
 
-def _session(session: Session, rules: SessionRules, current: SessionId) -> dict[str, Any]:
+def shown_session(session: Session, rules: SessionRules, current: SessionId) -> ShownSession:
+    """Return a session as it is shown to its user."""
     return {
         "id": str(session.id),
         "created_at": time_text(session.created_at),

@@ -1,13 +1,15 @@
-"""What every `AccountRepository` must do. An adapter's test class subclasses this and brings a fixture `accounts`."""
+"""What every `AccountRepository` must do."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from typing import TypeVar
 
 import attrs
 import pytest
+import pytest_asyncio
 
 from pickguard import (
     AccountsError,
@@ -27,10 +29,12 @@ from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.challenges import ChallengeKind, ChallengeRules, MailedToken
 from pickguard.domain.model.errors import Conflict
 from pickguard.domain.model.events import UserRenamed
+from pickguard.domain.model.idempotency import KeyDigest
 from pickguard.domain.model.sessions import Client
 from pickguard.ports.accounts import AccountRepository, Holder, Snapshot
-from tests.support.accounts import NOW, a_session, an_account, at_address, ending, operation, renamed
-from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, cheap_hasher
+from pickguard.testing.accounts import a_session, an_account, at_address, ending, operation, renamed
+from pickguard.testing.contracts.overriding import overridable
+from pickguard.testing.fakes import NOW, OTHER_PASSWORD, PASSWORD, FakeClock, NoCommonPasswords, weak_hasher
 
 Result = TypeVar("Result")
 
@@ -61,15 +65,18 @@ async def outcomes(*calls: Callable[[], Awaitable[Result]]) -> list[Result | Acc
 
 
 def failures(results: list[Result | AccountsError]) -> list[type[AccountsError]]:
+    """Return the kinds of the errors among what calls came to."""
     return [type(each) for each in results if isinstance(each, AccountsError)]
 
 
 async def added(accounts: AccountRepository, account: Account) -> Snapshot:
+    """Add an account and return it as it is stored."""
     await accounts.add(account, operation=operation())
     return await stored(accounts, account)
 
 
 async def stored(accounts: AccountRepository, account: Account) -> Snapshot:
+    """Return an account as it is stored, which it must be."""
     snapshot = await accounts.get(account.user.id)
     assert snapshot is not None
     return snapshot
@@ -78,17 +85,49 @@ async def stored(accounts: AccountRepository, account: Account) -> Snapshot:
 async def until_gone(accounts: AccountRepository, account: Account) -> None:
     """Wait until an account is gone; it may not be before its end, by as much as two clocks of one machine may differ."""
     async with asyncio.timeout(30):
-        while await accounts.get(account.user.id) is not None:
+        while await accounts.get(account.user.id) is not None:  # noqa: ASYNC110 (a store tells nobody)
             await asyncio.sleep(0.02)
     if account.user.deletes_at is not None:
         assert datetime.now(UTC) > account.user.deletes_at - timedelta(milliseconds=100)
 
 
 class AccountRepositoryContract:
-    """Tests of single calls, of races between them, and of the use cases on top."""
+    """Tests of single calls, of races between them, and of the use cases on top. Subclass it as ``Test…``.
+
+    Override the fixture `accounts` with a repository on an empty store. Where several processes share the store, override
+    `another` as well, with what another process would have: not the same object, and on another connection.
+
+    ```python
+    class TestMyAccounts(AccountRepositoryContract):
+        @pytest_asyncio.fixture
+        async def accounts(self) -> AsyncGenerator[MyAccounts]:
+            async with connected(EMPTY) as accounts:
+                yield accounts
+    ```
+
+    What passes keeps the promises of `AccountRepository` as far as they can be seen from outside while all works: whole writes,
+    versions, one account for an address in whatever spelling, and all that under races of 32 tasks behind a barrier, on both
+    repositories in turn. What these tests cannot show, and an adapter's author has to show by other means: that what was
+    acknowledged outlives a crash, a power cut or a fail-over; that a lost answer is looked for and no write is sent twice; that
+    a write which failed raises the right one of `StoreUnavailable` and `OutcomeUnknown`; and that `find_holder` is as much work
+    for an address that nobody has.
+    """
+
+    @overridable
+    @pytest.fixture
+    def accounts(self) -> AccountRepository:
+        """Return the repository to be tested, on a store that has no accounts yet."""
+        raise NotImplementedError(f"{type(self).__name__} has to override the fixture `accounts` with a repository to test")
+
+    @overridable
+    @pytest.fixture
+    def another(self, accounts: AccountRepository) -> AccountRepository:
+        """Return a repository on the same store, as another process would have it. This is the same one, unless overridden."""
+        return accounts
 
     # One call after the other
 
+    @pytest.mark.asyncio
     async def test_challenges_activity_and_what_is_pending_are_kept(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account())
         token = MailedToken(user_id=before.account.user.id, secret=bytes(32))
@@ -103,6 +142,7 @@ class AccountRepositoryContract:
         await accounts.save(kept, disabled, operation=operation())
         assert (await stored(accounts, after)).account == disabled
 
+    @pytest.mark.asyncio
     async def test_who_has_an_address_is_found_without_the_sessions(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account("Info@bücher.example.com", sessions=3))
         event = UserRenamed(user_id=before.account.user.id, at=NOW, client=Client(ip="192.0.2.1"))
@@ -114,6 +154,7 @@ class AccountRepositoryContract:
             assert found.read_activity() == after.activity
         assert await accounts.find_holder(EmailAddress.parse("nobody@example.com")) is None
 
+    @pytest.mark.asyncio
     async def test_who_has_left_an_address_is_not_found_there(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account())
         moved = at_address(before.account, "else@example.com")
@@ -125,6 +166,7 @@ class AccountRepositoryContract:
         await accounts.remove(await stored(accounts, moved), operation=operation())
         assert await accounts.find_holder(moved.user.email) is None
 
+    @pytest.mark.asyncio
     async def test_what_was_added_is_returned_unchanged(self, accounts: AccountRepository) -> None:
         account = an_account("Ada.Lovelace+pg@Example.com", name="Ada 👩🏽\u200d💻 Lovelace", sessions=3)
         odd = a_session(account, client=Client(ip=None, user_agent='Mozilla "5" \\ é 日本 \x1b[31m'))
@@ -132,6 +174,7 @@ class AccountRepositoryContract:
         snapshot = await added(accounts, account)
         assert_same(account, snapshot.account)
 
+    @pytest.mark.asyncio
     async def test_nothing_is_found_where_nothing_was_added(self, accounts: AccountRepository) -> None:
         account = an_account(sessions=1)
         assert await accounts.get(account.user.id) is None
@@ -139,6 +182,7 @@ class AccountRepositoryContract:
         assert await accounts.read_session(account.user.id, account.sessions[0].digest) is None
 
     @pytest.mark.parametrize("spelling", SPELLINGS)
+    @pytest.mark.asyncio
     async def test_an_account_is_found_by_every_spelling_of_its_address(
         self, accounts: AccountRepository, spelling: str
     ) -> None:
@@ -149,6 +193,7 @@ class AccountRepositoryContract:
         assert_same(account, found.account)
 
     @pytest.mark.parametrize("spelling", SPELLINGS)
+    @pytest.mark.asyncio
     async def test_an_address_is_taken_in_every_spelling(self, accounts: AccountRepository, spelling: str) -> None:
         first = an_account("info@bücher.example.com")
         await added(accounts, first)
@@ -157,18 +202,35 @@ class AccountRepositoryContract:
             await accounts.add(second, operation=operation())
         assert await accounts.get(second.user.id) is None
 
+    @pytest.mark.asyncio
+    async def test_an_id_has_one_account_however_often_it_is_added(self, accounts: AccountRepository) -> None:
+        first = await added(accounts, an_account())
+        again = attrs.evolve(first.account, user=an_account("else@example.com").user)
+        again = attrs.evolve(again, user=attrs.evolve(again.user, id=first.account.user.id))
+        for account in (first.account, again):
+            with pytest.raises(Conflict):
+                await accounts.add(account, operation=operation())
+        assert await stored(accounts, first.account) == first
+        # The address that was not had in the end is anybody's.
+        await added(accounts, an_account("else@example.com"))
+        with pytest.raises(AddressTaken):
+            await accounts.add(again, operation=operation())
+
+    @pytest.mark.asyncio
     async def test_a_session_is_read_with_its_user(self, accounts: AccountRepository) -> None:
         account = an_account(sessions=2)
         await added(accounts, account)
         for session in account.sessions:
             assert await accounts.read_session(account.user.id, session.digest) == (account.user, session)
 
+    @pytest.mark.asyncio
     async def test_a_session_of_another_account_is_not_read(self, accounts: AccountRepository) -> None:
         ada, bob = an_account(sessions=1), an_account("bob@example.com", sessions=1)
         await added(accounts, ada)
         await added(accounts, bob)
         assert await accounts.read_session(ada.user.id, bob.sessions[0].digest) is None
 
+    @pytest.mark.asyncio
     async def test_a_save_replaces_user_credential_and_sessions_at_once(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account(sessions=3))
         account = renamed(before.account, "Countess")
@@ -186,6 +248,7 @@ class AccountRepositoryContract:
         assert await accounts.read_session(account.user.id, ended.digest) is None
         assert await accounts.read_session(account.user.id, fresh.digest) == (account.user, fresh)
 
+    @pytest.mark.asyncio
     async def test_a_hundred_sessions_are_kept(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account(sessions=100))
         assert len(before.account.sessions) == 100
@@ -193,6 +256,7 @@ class AccountRepositoryContract:
         await accounts.save(before, emptied, operation=operation())
         assert (await stored(accounts, emptied)).account.sessions == ()
 
+    @pytest.mark.asyncio
     async def test_a_save_over_an_older_version_is_a_conflict_and_changes_nothing(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account(sessions=1))
         await accounts.save(before, renamed(before.account, "First"), operation=operation())
@@ -207,6 +271,7 @@ class AccountRepositoryContract:
         assert await accounts.find(EmailAddress.parse("else@example.com")) is None
         await added(accounts, an_account("else@example.com"))
 
+    @pytest.mark.asyncio
     async def test_many_saves_follow_each_other(self, accounts: AccountRepository) -> None:
         snapshot = await added(accounts, an_account())
         for number in range(20):
@@ -214,6 +279,7 @@ class AccountRepositoryContract:
             snapshot = await stored(accounts, snapshot.account)
         assert snapshot.account.user.name.value == "Name 19"
 
+    @pytest.mark.asyncio
     async def test_a_changed_address_is_found_and_the_old_one_is_free(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account())
         moved = at_address(before.account, "countess@example.com")
@@ -226,6 +292,7 @@ class AccountRepositoryContract:
         with pytest.raises(AddressTaken):
             await accounts.add(an_account("countess@example.com"), operation=operation())
 
+    @pytest.mark.asyncio
     async def test_an_address_can_be_changed_away_and_back(self, accounts: AccountRepository) -> None:
         snapshot = await added(accounts, an_account())
         for email in ("countess@example.com", "ada@example.com", "countess@example.com", "ada@example.com"):
@@ -236,6 +303,7 @@ class AccountRepositoryContract:
         assert found.version == snapshot.version
         await added(accounts, an_account("countess@example.com"))
 
+    @pytest.mark.asyncio
     async def test_another_spelling_of_ones_own_address_is_stored(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account("ada@example.com"))
         await accounts.save(before, at_address(before.account, "ADA@example.com"), operation=operation())
@@ -243,6 +311,7 @@ class AccountRepositoryContract:
         assert found is not None
         assert found.account.user.email.value == "ADA@example.com"
 
+    @pytest.mark.asyncio
     async def test_an_address_of_another_account_cannot_be_changed_to(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account())
         await added(accounts, an_account("bob@example.com"))
@@ -250,6 +319,7 @@ class AccountRepositoryContract:
             await accounts.save(before, at_address(before.account, "BOB@example.com"), operation=operation())
         assert await stored(accounts, before.account) == before
 
+    @pytest.mark.asyncio
     async def test_a_removed_account_is_gone_and_its_address_free_at_once(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account(sessions=2))
         await accounts.remove(before, operation=operation())
@@ -258,6 +328,7 @@ class AccountRepositoryContract:
         assert await accounts.read_session(before.account.user.id, before.account.sessions[0].digest) is None
         await added(accounts, an_account())
 
+    @pytest.mark.asyncio
     async def test_a_removed_account_is_not_written_again(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account(sessions=1))
         await accounts.remove(before, operation=operation())
@@ -271,6 +342,7 @@ class AccountRepositoryContract:
         assert await accounts.get(before.account.user.id) is None
         await added(accounts, an_account("ghost@example.com"))
 
+    @pytest.mark.asyncio
     async def test_an_account_is_gone_at_its_end(self, accounts: AccountRepository) -> None:
         account = an_account(sessions=1)
         before = await added(accounts, account)
@@ -300,6 +372,7 @@ class AccountRepositoryContract:
         with contextlib.suppress(AddressUndecided):
             await added(accounts, an_account())
 
+    @pytest.mark.asyncio
     async def test_an_account_whose_end_is_called_off_stays(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account(sessions=1))
         ends = ending(before.account, in_=timedelta(milliseconds=1200))
@@ -316,6 +389,7 @@ class AccountRepositoryContract:
         assert found is not None
         assert_same(stays, found.account)
 
+    @pytest.mark.asyncio
     async def test_of_an_end_and_its_calling_off_at_once_one_comes_first(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account())
         await accounts.save(before, ending(before.account, in_=timedelta(days=1)), operation=operation())
@@ -330,14 +404,63 @@ class AccountRepositoryContract:
         assert (kept is None) == (results.index(None) >= 4)
         assert kept is None or kept.account == stays
 
+    @pytest.mark.asyncio
     async def test_a_store_that_works_is_writable(self, accounts: AccountRepository) -> None:
         await accounts.check_writable()
 
+    @pytest.mark.asyncio
+    async def test_what_was_read_last_can_be_confirmed(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        await accounts.confirm(before)
+        await accounts.save(before, renamed(before.account, "Countess"), operation=operation())
+        await accounts.confirm(await stored(accounts, before.account))
+
+    @pytest.mark.asyncio
+    async def test_how_an_account_was_made_and_odd_texts_are_kept(self, accounts: AccountRepository) -> None:
+        account = an_account("o'brien+%_@example.com", name="Robert'); DROP TABLE accounts;-- %s {} \\ \u00e9 \U0001f469")
+        long = "$argon2id$v=19$m=19456,t=2,p=1$" + "x" * 1000
+        credential = attrs.evolve(account.credential, password_hash=long, epoch=2**31 - 1)
+        account = attrs.evolve(account, credential=credential, made_by=KeyDigest(bytes(range(240, 256))))
+        assert (await added(accounts, account)).account == account
+
+    # On two repositories, as two processes have them
+
+    @pytest.mark.asyncio
+    async def test_what_one_process_wrote_the_others_read_at_once(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
+        account = an_account(sessions=1)
+        before = await added(accounts, account)
+        assert await another.get(account.user.id) == before
+        assert await another.read_session(account.user.id, account.sessions[0].digest) == (account.user, account.sessions[0])
+        moved = attrs.evolve(at_address(before.account, "countess@example.com"), sessions=())
+        await another.save(before, moved, operation=operation())
+        after = await stored(accounts, moved)
+        assert_same(moved, after.account)
+        assert await accounts.find(account.user.email) is None
+        assert await accounts.find(moved.user.email) == after
+        assert await accounts.read_session(account.user.id, account.sessions[0].digest) is None
+        with pytest.raises(Conflict):
+            await accounts.save(before, renamed(before.account, "Ghost"), operation=operation())
+        await accounts.remove(after, operation=operation())
+        assert await another.get(account.user.id) is None
+        assert await another.find_holder(moved.user.email) is None
+        await added(another, an_account("countess@example.com"))
+
     # At once
 
-    async def test_one_of_32_that_add_one_address_at_once_succeeds(self, accounts: AccountRepository) -> None:
+    @pytest.mark.asyncio
+    async def test_one_of_32_that_add_one_address_at_once_succeeds(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
         rivals = [an_account(SPELLINGS[number % len(SPELLINGS)]) for number in range(32)]
-        results = await outcomes(*(lambda rival=rival: accounts.add(rival, operation=operation()) for rival in rivals))
+        both = cycle([accounts, another])
+        results = await outcomes(
+            *(
+                lambda rival=rival, one=one: one.add(rival, operation=operation())
+                for rival, one in zip(rivals, both, strict=False)
+            )
+        )
         assert failures(results) == [AddressTaken] * 31
         winner = rivals[results.index(None)]
         found = await accounts.find(EmailAddress.parse(SPELLINGS[0]))
@@ -345,21 +468,33 @@ class AccountRepositoryContract:
         assert found.account.user.id == winner.user.id
         assert [rival for rival in rivals if await accounts.get(rival.user.id) is not None] == [winner]
 
-    async def test_one_of_many_saves_of_one_version_at_once_succeeds(self, accounts: AccountRepository) -> None:
+    @pytest.mark.asyncio
+    async def test_one_of_many_saves_of_one_version_at_once_succeeds(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
         before = await added(accounts, an_account())
         changed = [renamed(before.account, f"Name {number}") for number in range(16)]
-        results = await outcomes(*(lambda each=each: accounts.save(before, each, operation=operation()) for each in changed))
+        both = cycle([accounts, another])
+        results = await outcomes(
+            *(
+                lambda each=each, one=one: one.save(before, each, operation=operation())
+                for each, one in zip(changed, both, strict=False)
+            )
+        )
         assert failures(results) == [Conflict] * 15
         assert (await stored(accounts, before.account)).account == changed[results.index(None)]
 
-    async def test_one_of_many_that_change_to_one_address_at_once_succeeds(self, accounts: AccountRepository) -> None:
+    @pytest.mark.asyncio
+    async def test_one_of_many_that_change_to_one_address_at_once_succeeds(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
         befores = [await added(accounts, an_account(f"user{number}@example.com")) for number in range(8)]
         rivals = [at_address(before.account, "wanted@example.com") for before in befores]
         newcomer = an_account("wanted@example.com")
         results = await outcomes(
             *(
-                lambda before=before, rival=rival: accounts.save(before, rival, operation=operation())
-                for before, rival in zip(befores, rivals, strict=True)
+                lambda before=before, rival=rival, one=one: one.save(before, rival, operation=operation())
+                for before, rival, one in zip(befores, rivals, cycle([another, accounts]), strict=False)
             ),
             lambda: accounts.add(newcomer, operation=operation()),
         )
@@ -369,10 +504,15 @@ class AccountRepositoryContract:
         assert found is not None
         assert found.account.user.id == winner.user.id
 
-    async def test_two_changes_of_one_account_to_one_address_do_not_lose_it(self, accounts: AccountRepository) -> None:
+    @pytest.mark.asyncio
+    async def test_changes_of_one_account_to_one_address_at_once_do_not_lose_it(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
         before = await added(accounts, an_account())
         moved = at_address(before.account, "wanted@example.com")
-        results = await outcomes(*[lambda: accounts.save(before, moved, operation=operation())] * 4)
+        results = await outcomes(
+            *(lambda one=one: one.save(before, moved, operation=operation()) for one in [accounts, another] * 2)
+        )
         assert failures(results) == [Conflict] * 3
         with pytest.raises(AddressTaken):
             await accounts.add(an_account("wanted@example.com"), operation=operation())
@@ -380,11 +520,14 @@ class AccountRepositoryContract:
         assert found is not None
         assert_same(moved, found.account)
 
-    async def test_a_removal_and_a_save_at_once_leave_one_of_their_outcomes(self, accounts: AccountRepository) -> None:
+    @pytest.mark.asyncio
+    async def test_a_removal_and_a_save_at_once_leave_one_of_their_outcomes(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
         before = await added(accounts, an_account())
         results = await outcomes(
             lambda: accounts.remove(before, operation=operation()),
-            lambda: accounts.save(before, renamed(before.account, "Countess"), operation=operation()),
+            lambda: another.save(before, renamed(before.account, "Countess"), operation=operation()),
             lambda: accounts.save(before, at_address(before.account, "else@example.com"), operation=operation()),
         )
         assert failures(results) == [Conflict] * 2
@@ -393,8 +536,14 @@ class AccountRepositoryContract:
     # The use cases on top
 
     @pytest.fixture
+    def clock(self) -> FakeClock:
+        """Return the clock of the use cases."""
+        return FakeClock()
+
+    @pytest_asyncio.fixture
     async def service(self, accounts: AccountRepository, clock: FakeClock) -> AsyncGenerator[Services]:
-        async with cheap_hasher(threads=4) as hasher:
+        """Return the use cases on the repository. Passwords are hashed in threads, so that there is something to wait for."""
+        async with weak_hasher(threads=4) as hasher:
             yield build_services(
                 accounts=accounts,
                 hasher=hasher,
@@ -403,11 +552,12 @@ class AccountRepositoryContract:
                 session_rules=SessionRules(maximum=20),
             )
 
+    @pytest.mark.asyncio
     async def test_one_of_32_that_register_one_address_at_once_succeeds(self, service: Services) -> None:
         results = await outcomes(
             *(
                 lambda number=number: service.registration.register(
-                    name=f"User {number}", email=SPELLINGS[number % len(SPELLINGS)], password=GOOD_PASSWORD
+                    name=f"User {number}", email=SPELLINGS[number % len(SPELLINGS)], password=PASSWORD
                 )
                 for number in range(32)
             )
@@ -415,6 +565,7 @@ class AccountRepositoryContract:
         assert failures(results) == [AddressTaken] * 31
         await log_in(service, SPELLINGS[-1])
 
+    @pytest.mark.asyncio
     async def test_no_session_opened_with_the_old_password_survives_a_change_of_it(self, service: Services) -> None:
         await register(service)
         keeper = await log_in(service)
@@ -431,6 +582,7 @@ class AccountRepositoryContract:
         await service.authentication.authenticate(keeper.token.reveal())
         await log_in(service, password=OTHER_PASSWORD)
 
+    @pytest.mark.asyncio
     async def test_one_of_two_changes_of_password_at_once_succeeds(self, service: Services) -> None:
         await register(service)
         keepers = [await log_in(service), await log_in(service)]
@@ -438,14 +590,15 @@ class AccountRepositoryContract:
         assert len(failures(results)) == 1
         assert failures(results)[0] in {WrongPassword, InvalidToken}
 
+    @pytest.mark.asyncio
     async def test_after_a_deletion_nothing_is_left_whatever_was_in_flight(self, service: Services) -> None:
         await register(service)
         tokens = [(await log_in(service)).token.reveal() for _ in range(4)]
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: service.profiles.delete(tokens[0]),
             lambda: service.profiles.change(tokens[1], name="Ghost"),
-            lambda: service.profiles.change(tokens[1], email="ghost@example.com", current_password=GOOD_PASSWORD),
-            lambda: service.authentication.reauthenticate(tokens[2], password=GOOD_PASSWORD),
+            lambda: service.profiles.change(tokens[1], email="ghost@example.com", current_password=PASSWORD),
+            lambda: service.authentication.reauthenticate(tokens[2], password=PASSWORD),
             lambda: service.sessions.end_all(tokens[3], keep_current=True),
             lambda: service.authentication.authenticate(tokens[1]),
             *[lambda: log_in(service)] * 4,
@@ -462,17 +615,19 @@ class AccountRepositoryContract:
                 await log_in(service, email)
             await register(service, email)
 
+    @pytest.mark.asyncio
     async def test_two_changes_at_once_are_both_applied(self, service: Services) -> None:
         await register(service)
         token = (await log_in(service)).token.reveal()
         results = await outcomes(
             lambda: service.profiles.change(token, name="Countess"),
-            lambda: service.profiles.change(token, email="countess@example.com", current_password=GOOD_PASSWORD),
+            lambda: service.profiles.change(token, email="countess@example.com", current_password=PASSWORD),
         )
         assert failures(results) == []
         user = (await service.authentication.authenticate(token)).user
         assert (user.name.value, user.email.value) == ("Countess", "countess@example.com")
 
+    @pytest.mark.asyncio
     async def test_many_changes_at_once_are_all_applied_in_some_order(self, service: Services) -> None:
         await register(service)
         token = (await log_in(service)).token.reveal()
@@ -481,6 +636,7 @@ class AccountRepositoryContract:
         assert failures(results) == []
         assert (await service.authentication.authenticate(token)).user.name.value in names
 
+    @pytest.mark.asyncio
     async def test_log_ins_at_once_open_no_more_sessions_than_allowed(self, service: Services) -> None:
         await register(service)
         results = await outcomes(*[lambda: log_in(service)] * 30)
@@ -488,6 +644,7 @@ class AccountRepositoryContract:
         live = [each for each in results if isinstance(each, LoggedIn) and await is_live(service, each)]
         assert len(live) == 20
 
+    @pytest.mark.asyncio
     async def test_one_session_more_ends_the_least_recently_used(self, service: Services, clock: FakeClock) -> None:
         await register(service)
         opened = []
@@ -498,6 +655,7 @@ class AccountRepositoryContract:
         opened.append(await log_in(service))
         assert [await is_live(service, each) for each in opened] == [number != 1 for number in range(21)]
 
+    @pytest.mark.asyncio
     async def test_sessions_end_after_their_lifetime_and_when_unused(self, service: Services, clock: FakeClock) -> None:
         await register(service)
         used, unused = await log_in(service), await log_in(service)
@@ -509,6 +667,7 @@ class AccountRepositoryContract:
         assert not await is_live(service, used)
         assert len((await service.sessions.list((await log_in(service)).token.reveal())).sessions) == 1
 
+    @pytest.mark.asyncio
     async def test_a_session_that_was_ended_is_refused_at_once(self, service: Services) -> None:
         await register(service)
         first, second = await log_in(service), await log_in(service)
@@ -517,16 +676,18 @@ class AccountRepositoryContract:
         with pytest.raises(SessionNotFound):
             await service.sessions.end(first.token.reveal(), second.session.id)
 
+    @pytest.mark.asyncio
     async def test_one_of_two_ends_of_one_session_at_once_finds_it(self, service: Services) -> None:
         await register(service)
         first, second = await log_in(service), await log_in(service)
         results = await outcomes(*[lambda: service.sessions.end(first.token.reveal(), second.session.id)] * 2)
         assert failures(results) == [SessionNotFound]
 
+    @pytest.mark.asyncio
     async def test_one_of_two_reauthentications_at_once_gets_the_session(self, service: Services) -> None:
         await register(service)
         token = (await log_in(service)).token.reveal()
-        results = await outcomes(*[lambda: service.authentication.reauthenticate(token, password=GOOD_PASSWORD)] * 2)
+        results = await outcomes(*[lambda: service.authentication.reauthenticate(token, password=PASSWORD)] * 2)
         assert failures(results) == [InvalidToken]
         assert [await is_live(service, each) for each in results if isinstance(each, LoggedIn)] == [True]
 
@@ -539,18 +700,22 @@ def assert_same(expected: Account, found: Account) -> None:
 
 
 async def register(service: Services, email: str = "ada@example.com") -> None:
-    await service.registration.register(name="Ada", email=email, password=GOOD_PASSWORD)
+    """Make an account by the use case."""
+    await service.registration.register(name="Ada", email=email, password=PASSWORD)
 
 
-async def log_in(service: Services, email: str = "ada@example.com", *, password: str = GOOD_PASSWORD) -> LoggedIn:
+async def log_in(service: Services, email: str = "ada@example.com", *, password: str = PASSWORD) -> LoggedIn:
+    """Open a session by the use case."""
     return await service.authentication.log_in(email=email, password=password)
 
 
 async def change_password(service: Services, session: LoggedIn) -> object:
-    return await service.profiles.change(session.token.reveal(), password=OTHER_PASSWORD, current_password=GOOD_PASSWORD)
+    """Change the password within a session."""
+    return await service.profiles.change(session.token.reveal(), password=OTHER_PASSWORD, current_password=PASSWORD)
 
 
 async def is_live(service: Services, session: LoggedIn) -> bool:
+    """Tell whether a session still opens anything."""
     try:
         await service.authentication.authenticate(session.token.reveal())
     except InvalidToken:

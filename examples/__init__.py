@@ -1,0 +1,1 @@
+"""Complete examples, each run by a test."""

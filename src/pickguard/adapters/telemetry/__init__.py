@@ -1,0 +1,1 @@
+"""Seeing how a service does: numbers for Prometheus, and traces by OpenTelemetry."""

@@ -1,0 +1,14 @@
+"""What every answer carries, whoever makes it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""The headers of every answer; a page that shows something has a Content-Security-Policy of its own."""
+STRICT_TRANSPORT_SECURITY: Final = "max-age=31536000; includeSubDomains"
+"""What every answer over TLS has beside them."""

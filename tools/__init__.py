@@ -1,0 +1,1 @@
+"""What builds things around the package."""
