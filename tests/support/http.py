@@ -365,7 +365,7 @@ async def serving(
             deletion_grace=grace,
         )
         mail = settings.mail if mailer is None else "console:"
-        settings = attrs.evolve(settings, registration=mode.value, no_tls=tls is None, mail=mail)
+        settings = attrs.evolve(settings, registration=mode.value, no_tls=tls is None, mail=mail, deletion_grace=grace)
         async with serving_services(
             services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout, watching=watching
         ) as api:
