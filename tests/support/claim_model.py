@@ -1,8 +1,9 @@
 """The claim protocol of `pickguard.adapters.redis.claims` as a model, small enough to visit every state it can be in.
 
 A process carries out one program: it registers, changes or deletes an account, or it schedules or calls off its end. Each of
-its steps is one command on one key, a claim or an account, which may lie on different servers. Between any two steps other processes run, time passes, or the
-process crashes for good. A process that loses an answer and gives up is a process that crashes after that step.
+its steps is one command on one key, a claim or an account, which may lie on different servers. Between any two steps other
+processes run, time passes, or the process crashes for good. A process that loses an answer and gives up is a process that
+crashes after that step.
 
 An account that has an end goes at any moment, by its server alone, and leaves its claim.
 
