@@ -17,7 +17,7 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults fuzz engines bench bench-peers timing lock swagger-ui wheel clean
+.PHONY: help serve native test lint unit faults fuzz engines screenshots bench bench-peers timing lock swagger-ui wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,6 +57,9 @@ fuzz: $(VENV)/.dev ## Requests that nobody meant, to every route; ROUNDS=50 for 
 
 engines: $(VENV)/.dev .engines/.downloaded ## Test on every Redis and Valkey that is supported; takes some minutes
 	$(BIN)/python -m tests.support.engine_matrix .engines $(ARGS)
+
+screenshots: $(VENV)/.dev ## Take the pictures of docs/pages.md anew; needs chromium
+	$(BIN)/python -m tests.support.page_tour docs/images/pages
 
 bench: $(VENV)/.dev ## How fast it is, beside what the machine allows; 6 to 15 minutes, ARGS=--quick for two
 	@$(BIN)/python -m bench.performance $(ARGS)

@@ -19,6 +19,7 @@ from pickguard.entrypoints.http.schemas import (
     ResetRequestBody,
     RestorationBody,
 )
+from pickguard.entrypoints.pages.routes import MAIL_PAGE_ROUTES, PAGE_ROUTES
 from pickguard.entrypoints.settings import Settings
 from tests.contracts.http_api import LOG_IN_MEMBERS, SESSION_MEMBERS, USER_MEMBERS
 from tests.contracts.http_rights import EXPORT_MEMBERS
@@ -63,7 +64,9 @@ EXPORT: Final = has(EXPORT_MEMBERS)
 STATUS: Final = has({"status"})
 NOTHING: Final = None
 EVERY: Final = [(method, path) for method, path, _ in routes(Settings(mail="console:"))]
-"""Every route that there can be."""
+"""Every route of the API that there can be."""
+PAGES: Final = [(method, path) for method, path, _ in (*PAGE_ROUTES, *MAIL_PAGE_ROUTES)]
+"""Every route of the account pages; what they read and give, tests/integration/test_pages.py knows."""
 
 
 def anything(_: object) -> None:

@@ -13,9 +13,11 @@ import pytest
 import redis.asyncio
 
 from pickguard.adapters.redis.encoding import ACTIVITY, OPERATIONS, VERSION
+from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.docs import FILES
 from pickguard.entrypoints.http.problems import TYPES
-from tests.security.known_routes import EVERY, KNOWN, MEANT, members
+from pickguard.entrypoints.settings import Settings
+from tests.security.known_routes import EVERY, KNOWN, MEANT, PAGES, members
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock
 from tests.support.http import EMAIL, NAME, Api
 from tests.support.store_contents import contents
@@ -24,7 +26,7 @@ ME = "/v1/users/me"
 EXPORT = f"{ME}/export"
 GRACE = "grace@example.com"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "SEARCH"]
-PATHS = sorted({path for _, path in EVERY})
+PATHS = sorted({path for _, path in (*EVERY, *PAGES)})
 WITH_BODY = [line for line, route in KNOWN.items() if route.body]
 PROBLEMS = {f"/problems/{slug}" for slug in TYPES}
 PAGE = {f"/docs/{name}" for name in FILES}
@@ -83,10 +85,18 @@ async def test_nothing_is_served_that_is_not_in_the_table_of_routes(api: Api) ->
                     assert word.startswith(("v1/sessions/", "problems/", "docs/"))
 
 
+@pytest.mark.requirement(15, 85)
+def test_the_application_has_the_routes_of_the_tables_and_no_others() -> None:
+    with_all = create_app(Settings(store="memory:", mail="console:"))
+    routed = [(route.method, route.resource.canonical) for route in with_all.router.routes() if route.resource]
+    expected = [*EVERY, *PAGES]
+    assert sorted(routed) == sorted([*expected, *(("HEAD", path) for method, path in expected if method == "GET")])
+
+
 @pytest.mark.requirement(55, 85)
 async def test_a_resource_has_the_methods_of_the_table_of_routes_and_no_others(api: Api) -> None:
     for path in PATHS:
-        allowed = {method for method, each in EVERY if each == path}
+        allowed = {method for method, each in (*EVERY, *PAGES) if each == path}
         allowed |= {"HEAD"} if "GET" in allowed else set()
         for method in [*METHODS, "TRACE"]:
             if method not in allowed:
@@ -125,7 +135,7 @@ async def test_whatever_is_named_by_an_id_is_not_there_for_others(api: Api) -> N
     grace = await api.sign_up(name="Grace", email=GRACE, password=OTHER_PASSWORD)
     ids = [(await api.me(grace))["id"], (await api.sessions(grace))[0]["id"]]
     before = [await api.me(grace), await api.sessions(grace)]
-    named = [(method, path) for method, path in EVERY if "{" in path]
+    named = [(method, path) for method, path in (*EVERY, *PAGES) if "{" in path]
     assert named
     for (method, path), each in product(named, ids):
         answer = await api.call(
@@ -190,6 +200,7 @@ async def test_safe_methods_change_nothing(api: Api, store: redis.asyncio.Redis)
         for method, sent in product(("GET", "HEAD", "OPTIONS"), (None, body)):
             named = f"{path.replace('{id}', session)}?_method=DELETE"
             headers = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "PATCH", "X-HTTP-Method": "DELETE"}
+            headers |= {"Cookie": f"__Host-pickguard={token}", "Sec-Fetch-Site": "same-origin"}
             assert (await api.call(method, named, sent, token=token, headers=headers)).status < 500
     # /readyz writes a key of its own, which goes within a second.
     assert {key: value for key, value in (await contents(store)).items() if not key.startswith(b"pg:probe:")} == before

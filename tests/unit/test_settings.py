@@ -66,6 +66,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "mail_timeout": ("2s", timedelta(seconds=2)),
     "public_url": ("https://accounts.example.com/", "https://accounts.example.com"),
     "service_name": ("Accounts", "Accounts"),
+    "no_pages": ("on", True),
+    "pages_templates": (".", Path()),
     "registration": ("private", "private"),
     "profile": ("nist", "nist"),
     "verification_lifetime": ("12h", timedelta(hours=12)),
@@ -420,6 +422,8 @@ def test_any_text_for_a_setting_is_read_or_refused_in_one_line(name: str, text: 
         ({"mail_ca": __file__, "mail": "dir:mail"}, ("--mail-ca", "--mail")),
         ({"mail_ca": "/no/such.pem", "mail": "smtps://mail"}, ("--mail-ca", "/no/such.pem cannot be read")),
         ({"mail_templates": __file__, "mail": "console:"}, ("--mail-templates", "is no directory")),
+        ({"pages_templates": __file__}, ("--pages-templates", "is no directory")),
+        ({"pages_templates": ".", "no_pages": "on"}, ("--pages-templates", "--no-pages")),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_their_names(

@@ -100,6 +100,8 @@ class Services:
     accounts: AccountRepository
     directory: AccountDirectory
     session_rules: SessionRules
+    deletion_grace: timedelta = timedelta(0)
+    """How long an account can be restored after its user has deleted it."""
 
     @property
     def has_mail(self) -> bool:
@@ -172,6 +174,7 @@ def build_services(
         verified_only=registration_mode is RegistrationMode.PRIVATE,
     )
     return Services(
+        deletion_grace=deletion_grace,
         registration=Registration(
             accounts=accounts,
             receipts=receipts,

@@ -19,7 +19,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
@@ -371,6 +371,16 @@ def _runner() -> Callable[[Coroutine[None, None, None]], None]:
     return run
 
 
+def _application(
+    settings: Settings, services: Callable[[Settings], AbstractAsyncContextManager[Services]], watching: Watching
+) -> web.Application:
+    """Make the application. Raises `ServingError`."""
+    try:
+        return create_app(settings, services=services, watching=watching)
+    except SettingsError as error:
+        raise ServingError(str(error)) from error
+
+
 async def _set_up(runner: web.AppRunner, settings: Settings) -> None:
     """Open all that the application needs. Raises `ServingError`."""
     try:
@@ -419,11 +429,8 @@ async def _serve_requests(
         loop.add_signal_handler(number, stop.set)
     if orphaned is not None:
         loop.add_reader(orphaned, stop.set)
-    app = create_app(
-        settings,
-        services=partial(open_services, telemetry=telemetry),
-        watching=Watching(answered=answered, tracing=telemetry.tracing),
-    )
+    watching = Watching(answered=answered, tracing=telemetry.tracing)
+    app = _application(settings, partial(open_services, telemetry=telemetry), watching)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds())
     await _set_up(runner, settings)
     try:

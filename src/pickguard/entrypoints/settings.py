@@ -477,7 +477,14 @@ class Settings:
         "Where people reach the service, for links in mails. The address that it announces if not given.",
         "URL",
     )
-    service_name: str = _setting("Pickguard", _title, "What the service is called in mails.", "NAME")
+    service_name: str = _setting("Pickguard", _title, "What the service is called in mails and on its pages.", "NAME")
+    no_pages: bool = _setting(False, read_switch, "Serve the API alone, without the account pages at /account.")
+    pages_templates: Path | None = _setting(
+        None,
+        _path,
+        "Directory with templates, texts.toml, style.css and custom.css of one's own for the account pages.",
+        "DIRECTORY",
+    )
     registration: str = _setting(
         "open",
         _one_of("open", "private", "closed"),
@@ -626,6 +633,10 @@ class Settings:
             raise SettingsError("--wait-timeout must be shorter than --store-timeout, or no answer could tell of a shortfall")
         self._check_admin()
         self._check_accounts()
+        if self.pages_templates is not None and not self.pages_templates.is_dir():
+            raise SettingsError(f"--pages-templates: {self.pages_templates} is no directory")
+        if self.pages_templates is not None and self.no_pages:
+            raise SettingsError("--pages-templates is of no use with --no-pages")
         # Once, since a file may be a pipe. The class is frozen, and this is what it was made from.
         object.__setattr__(self, "_location", self._find_location())
 

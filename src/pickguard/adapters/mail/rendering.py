@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 
+from pickguard.domain.model.devices import Device
 from pickguard.domain.model.mail import (
     AccountRestored,
     AddressChangeRequested,
@@ -54,29 +55,6 @@ _LONGEST_LINE: Final = 998
 """RFC 5322, section 2.1.1, without the line's end."""
 _ENCODED_WIDTH: Final = 75
 """RFC 2047, section 2."""
-
-# What a device is called in a mail. What it calls itself may be a sentence with a link in it, so it is not repeated.
-_PROGRAMS: Final = (
-    ("Edg", "Edge"),
-    ("OPR/", "Opera"),
-    ("Firefox/", "Firefox"),
-    ("FxiOS/", "Firefox"),
-    ("CriOS/", "Chrome"),
-    ("Chrome/", "Chrome"),
-    ("Safari/", "Safari"),
-    ("curl/", "curl"),
-    ("python", "a Python program"),
-    ("Python", "a Python program"),
-)
-_SYSTEMS: Final = (
-    ("iPhone", "an iPhone"),
-    ("iPad", "an iPad"),
-    ("Android", "Android"),
-    ("Windows", "Windows"),
-    ("Mac OS X", "a Mac"),
-    ("CrOS", "a Chromebook"),
-    ("Linux", "Linux"),
-)
 
 
 class _Policy(EmailPolicy):
@@ -220,10 +198,9 @@ def sender_of(text: str, *, service_name: str, public_url: str) -> Address:
 
 def describe(client: Client) -> str:
     """Return what a device seems to be, in words of our own."""
-    agent = client.user_agent or ""
-    program = next((name for mark, name in _PROGRAMS if mark in agent), "an unknown program")
-    system = next((name for mark, name in _SYSTEMS if mark in agent), None)
-    return program if system is None else f"{program} on {system}"
+    device = Device.of(client)
+    program = device.program or "an unknown program"
+    return program if device.system is None else f"{program} on {device.system}"
 
 
 def samples() -> Iterator[Mail]:

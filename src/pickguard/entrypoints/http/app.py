@@ -22,6 +22,7 @@ from pickguard.entrypoints.http.keys import (
     DEADLINE,
     DESCRIPTION,
     MEASURED,
+    PROBLEM_PAGE,
     REFUSALS,
     REQUEST_ID,
     SERVICES,
@@ -72,6 +73,8 @@ def create_app(
 
     app.cleanup_ctx.append(open_and_close)
     add_routes(app, routes(settings))
+    if not settings.no_pages:
+        _add_pages(app, settings)
     return app
 
 
@@ -93,6 +96,13 @@ def add_routes(app: web.Application, routes: Iterable[tuple[str, str, Handler]])
             app.router.add_get(path, handler, expect_handler=_expect)
         else:
             app.router.add_route(method, path, handler, expect_handler=_expect)
+
+
+def _add_pages(app: web.Application, settings: Settings) -> None:
+    """Add the account pages. Raises `SettingsError` for templates and texts of one's own that cannot be used."""
+    from pickguard.entrypoints.pages.routes import add_pages  # noqa: PLC0415 (who has no pages needs no templates in memory)
+
+    add_pages(app, settings, expect=_expect)
 
 
 @web.middleware
@@ -127,7 +137,14 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = f"{request_id(request)} to {request.method} {_route(request) or UNKNOWN_PATH}"
         safe = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
         found = problem_of(error, request.app, asked=asked, safe=safe, timed_out=limit.expired())
+    if PROBLEM_PAGE in request.app and is_page(request.path):
+        return request.app[PROBLEM_PAGE](request, found, request_id(request))
     return respond(found, request_id(request))
+
+
+def is_page(path: str) -> bool:
+    """Tell whether a path is one of the account pages, whose errors are pages as well."""
+    return path == "/account" or path.startswith("/account/")
 
 
 def problem_of(error: Exception, app: web.Application, *, asked: str, safe: bool, timed_out: bool) -> Problem:

@@ -246,7 +246,7 @@ class _Document:
         if component not in self._responses:
             examples = {each.slug: _example_of(each) for each in kinds}
             self._responses[component] = {
-                "description": " ".join(f"{each.title} ([{each.slug}]({each.path}))." for each in kinds),
+                "description": " ".join(f"{each.title} ([{each.slug}]({each.path.lstrip('/')}))." for each in kinds),
                 "headers": self._named((*names, *self._every)),
                 "content": {CONTENT_TYPE: {"schema": _schema_of(kinds), "examples": examples}},
             }
@@ -328,7 +328,8 @@ def _headers(settings: Settings) -> dict[str, Schema]:
             "The service is asked by TLS only from now on.", {"const": STRICT_TRANSPORT_SECURITY}
         )
     if settings.cors_origins:
-        found["Vary"] = _header("What the answer depends on.", {"const": "Origin"})
+        # Whatever is refused before it is known to be a request has none of these.
+        found["Vary"] = _header("What the answer depends on.", {"const": "Origin"}, required=False)
         found["Access-Control-Allow-Origin"] = _header(
             "Whose page may read the answer.", {"enum": list(settings.cors_origins)}, required=False
         )
@@ -443,7 +444,7 @@ def _info(settings: Settings) -> Schema:
         "version": VERSION,
         "summary": "Accounts and sessions over HTTP.",
         "description": _INTRODUCTION
-        + "".join(f"| [{each.slug}]({each.path}) | {each.status} | {each.title} |\n" for each in TYPES.values()),
+        + "".join(f"| [{each.slug}]({each.path.lstrip('/')}) | {each.status} | {each.title} |\n" for each in TYPES.values()),
     }
 
 

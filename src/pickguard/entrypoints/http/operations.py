@@ -166,6 +166,10 @@ def _users(settings: Settings) -> Operations:
         changed = "Another address takes effect at once, and is not verified."
     else:
         changed = "Another address is pending until it confirms, and the present one is told of that by mail."
+    # Where there is mail an address is claimed by its confirmation only, and else it is told at once who has it, unless that is
+    # to stay unknown.
+    is_told = settings.mail is None or settings.registration == RegistrationMode.OPEN.value
+    taken = ("email-taken",) if is_told else ()
     window, grace = show_duration(settings.reauthentication_window), show_duration(settings.deletion_grace)
     deleted = (
         f", {grace} after this request. Until then nobody can log in, the address stays taken, and the account can be restored"
@@ -201,7 +205,7 @@ def _users(settings: Settings) -> Operations:
             body=ChangeBody,
             body_types=JSON_OR_MERGE_PATCH,
             successes=(Success(status=200, description="The user as it is now.", shape=ShownUser, headers=("ETag",)),),
-            problems=("wrong-password", "email-taken", "precondition-failed", *_limited(settings)),
+            problems=("wrong-password", *taken, "precondition-failed", *_limited(settings)),
             may_have_to_wait=True,
         ),
         ("DELETE", "/v1/users/me"): Operation(

@@ -46,6 +46,7 @@ UUID_TEXT: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]
 
 JSON: Final = ("application/json",)
 JSON_OR_MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
+FORM: Final = ("application/x-www-form-urlencoded",)
 
 
 def bearer_token(request: web.Request) -> str:
@@ -113,6 +114,12 @@ async def read_json(request: web.Request, accepted: tuple[str, ...] = JSON) -> A
     except strict_json.JsonError as error:
         message = str(error)
         raise ProblemError(problem("malformed-body", f"{message[0].upper()}{message[1:]}.")) from None
+
+
+async def read_form(request: web.Request) -> bytes:
+    """Return a form that a browser sent, encoded as it is. Raises problems for its type, its size and its pace."""
+    _check_type(request, FORM)
+    return await _read_body(request)
 
 
 def has_parameter(request: web.Request, name: str, value: str) -> bool:

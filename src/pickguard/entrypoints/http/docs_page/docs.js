@@ -6,15 +6,31 @@ const followColours = () => document.documentElement.classList.toggle("dark-mode
 followColours();
 dark.addEventListener("change", followColours);
 
-// The headers that every answer has are said once, in the introduction: a person who reads is not to meet them 300 times.
+// What every request may have and every answer has is said once, in the introduction: who reads is not to meet it 300 times.
 const EVERYWHERE = ["Cache-Control", "X-Content-Type-Options", "Referrer-Policy", "Content-Security-Policy",
   "Strict-Transport-Security", "X-Request-ID"];
 
+const ANY_REQUEST = ["RequestTimeout", "TargetTooLong", "ExpectationFailed", "HeadersTooLarge", "InternalError"];
+
 function legible(description) {
   const answers = Object.values(description.components.responses);
+  const [introduction] = description.info.description.split("| Problem |");
+  description.info.description = `${introduction}Any request can also be refused with 408, 414, 417, 431 or 500, which are not \
+shown below. [All problems](problems) are explained one by one.`;
   for (const path of Object.values(description.paths)) {
     for (const operation of Object.values(path)) {
+      for (const [status, { $ref }] of Object.entries(operation.responses)) {
+        if ($ref && ANY_REQUEST.includes($ref.split("/").pop())) {
+          delete operation.responses[status];
+        }
+      }
       answers.push(...Object.values(operation.responses));
+      operation.parameters = operation.parameters.filter(({ $ref }) => !$ref.endsWith("/XRequestId"));
+    }
+  }
+  for (const parameter of Object.values(description.components.parameters)) {
+    if (!parameter.required) {
+      delete parameter.example; // with which the form would be filled, and the request sent
     }
   }
   for (const { headers } of answers) {
