@@ -233,6 +233,23 @@ def enable_command(*, named: str, as_json: bool, **given: str | None) -> None:
     work(load(given), task)
 
 
+@command.command("restore", cls=Command, examples="pickguard users restore ada@example.com")
+@_user
+@_as_json
+@_on_a_store
+def restore_command(*, named: str, as_json: bool, **given: str | None) -> None:
+    """Keep an account that its user has deleted (--deletion-grace), until it is gone. The password stays what it was."""
+
+    async def task(services: Services) -> None:
+        view = await _view(services, named)
+        user = await services.administration.restore(view.user.id)
+        restored = view.user.deletes_at is not None
+        said = f"{user.email.value} is restored" if restored else f"{user.email.value} had not been deleted"
+        _tell(said, as_json=as_json, document=user_document(user))
+
+    work(load(given), task)
+
+
 @command.command(
     "delete",
     cls=Command,

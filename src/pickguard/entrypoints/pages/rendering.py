@@ -125,6 +125,7 @@ def render(
         "me": None,
         "notice": "",
         "has_mail": services.has_mail,
+        "has_grace": bool(services.deletion_grace),
         "can_sign_up": services.registration.mode is not RegistrationMode.CLOSED,
         **values,
     }
@@ -165,7 +166,9 @@ def _try_all(environment: jinja2.Environment, own: Path) -> None:
             raise PagesError(f"--pages-templates: there is no page {file.name}; there are layout.html, parts.html, {names}")
     for name, values in samples():
         try:
-            environment.get_template(name).render({"me": None, "notice": "", "has_mail": True, "can_sign_up": True, **values})
+            environment.get_template(name).render(
+                {"me": None, "notice": "", "has_mail": True, "has_grace": True, "can_sign_up": True, **values}
+            )
         except jinja2.TemplateSyntaxError as error:
             raise _unusable(f"{error.filename or name}, line {error.lineno}", error.message) from None
         except jinja2.TemplateNotFound as error:
