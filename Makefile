@@ -17,7 +17,8 @@ NATIVE := $(VENV)/native
 # Without stored bytecode half of a run would be compiling.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help serve native test lint unit faults fuzz engines screenshots bench bench-peers timing lock swagger-ui wheel clean
+.PHONY: help serve native test lint unit faults fuzz engines screenshots bench bench-peers timing docs lock swagger-ui wheel dist \
+	release clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +72,9 @@ bench-peers: $(VENV)/.dev .peers/.installed ## The same for other services, whic
 timing: $(VENV)/.dev ## Whether the time of an answer tells who has an account; some minutes, ARGS=--quick for one
 	@$(BIN)/python -m bench.timing $(ARGS)
 
+docs: $(VENV)/.dev ## Serve the site of documentation at http://127.0.0.1:8000; ARGS=--check builds it into build/site only
+	@$(BIN)/python -m tools.site $(ARGS)
+
 lock: $(VENV)/.dev ## Lock the newest versions of all dependencies
 	$(PIP) install uv
 	$(UV) pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -90,6 +94,13 @@ swagger-ui: $(VENV)/.dev ## Fetch Swagger UI for /docs again, or another version
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --target wheel
+
+dist: $(VENV)/.dev ## Build the wheel and the source distribution into an empty dist/
+	@rm -rf dist
+	$(BIN)/python -m hatchling build --target wheel --target sdist
+
+release: $(VENV)/.dev ## See that this commit can be VERSION=1.2.0, and tag it; docs/releasing.md
+	@$(BIN)/python -m tools.release $(VERSION)
 
 clean: ## Remove what the other targets made, but no data
 	rm -rf $(VENV) .engines .peers .sslyze dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

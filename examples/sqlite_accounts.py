@@ -21,7 +21,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,7 +29,7 @@ from uuid import UUID
 
 from pickguard import AddressTaken, EmailAddress, OutcomeUnknown, PersonName, StoreUnavailable, User, UserId
 from pickguard.domain.model.accounts import Account, register
-from pickguard.domain.model.errors import Conflict
+from pickguard.domain.model.errors import Conflict, InvalidCursor
 from pickguard.domain.model.portable import (
     dump_account,
     dump_session,
@@ -41,6 +41,7 @@ from pickguard.domain.model.portable import (
 )
 from pickguard.domain.model.sessions import Session, SessionDigest
 from pickguard.ports.accounts import REMEMBERED_OPERATIONS, Holder, Snapshot
+from pickguard.ports.directory import DirectoryEntry, DirectoryPage
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -68,7 +69,7 @@ Result = TypeVar("Result")
 
 
 class SqliteAccounts:
-    """An `AccountRepository` in a file of SQLite. Any number of processes of one machine may share the file.
+    """An `AccountRepository` and an `AccountDirectory` in a file of SQLite, which any processes of one machine may share.
 
     `open_accounts` makes one. It is to be used on one event loop.
     """
@@ -107,6 +108,9 @@ class SqliteAccounts:
         """See `AccountRepository.add`."""
 
         def write(db: sqlite3.Connection) -> None:
+            if db.execute("SELECT 1 FROM accounts WHERE user_id = ?", [str(account.user.id)]).fetchone():
+                _confirm_free(db, account)
+                raise Conflict
             columns = _columns(account)
             columns |= {"user_id": str(account.user.id), "version": 1, "operations": json.dumps([operation.hex()])}
             statement = f"INSERT INTO accounts ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"
@@ -140,6 +144,24 @@ class SqliteAccounts:
     async def confirm(self, snapshot: Snapshot) -> None:
         """See `AccountRepository.confirm`. What can be read was committed, and what was committed is on the disk."""
         await self._read(lambda db: _confirmed(db, snapshot))
+
+    async def page(self, *, after: str | None, limit: int, wanted: Callable[[User], bool] | None = None) -> DirectoryPage:
+        """See `AccountDirectory.page`. In the order of the ids; a cursor is the last id of the page before."""
+        try:
+            last = "" if after is None else str(UUID(after))
+        except ValueError:
+            raise InvalidCursor from None
+
+        def read(db: sqlite3.Connection) -> DirectoryPage:
+            with _one_moment(db):
+                query = "SELECT user_id, user FROM accounts WHERE user_id > ? ORDER BY user_id LIMIT ?"
+                found = db.execute(query, [last, limit + 1]).fetchall()
+                users = [load_user(json.loads(user)) for _, user in found[:limit]]
+                shown = [user for user in users if wanted is None or wanted(user)]
+                entries = tuple(DirectoryEntry(user=user, sessions=_sessions(db, str(user.id))) for user in shown)
+            return DirectoryPage(entries=entries, next=found[limit - 1][0] if len(found) > limit else None)
+
+        return await self._read(read)
 
     async def check_writable(self) -> None:
         """See `AccountRepository.check_writable`: writes what is there already, and takes it back."""
@@ -232,17 +254,24 @@ def _columns(account: Account) -> dict[str, Any]:
     return {"address": account.user.email.key, **parts, "rest": json.dumps(rest)}
 
 
-def _snapshot(db: sqlite3.Connection, column: str, value: str) -> Snapshot | None:
-    db.execute("BEGIN")  # so that both reads are of one moment
+@contextmanager
+def _one_moment(db: sqlite3.Connection) -> Generator[None]:
+    """Have all that is read be of one moment, whatever other processes write."""
+    db.execute("BEGIN")
     try:
+        yield
+    finally:
+        db.execute("END")
+
+
+def _snapshot(db: sqlite3.Connection, column: str, value: str) -> Snapshot | None:
+    with _one_moment(db):
         query = f"SELECT user_id, version, user, credential, activity, rest FROM accounts WHERE {column} = ?"
         row = db.execute(query, [value]).fetchone()
         if row is None:
             return None
         user_id, version, user, credential, activity, rest = row
         sessions = db.execute("SELECT session FROM sessions WHERE user_id = ?", [user_id]).fetchall()
-    finally:
-        db.execute("END")
     dumped = {
         **json.loads(rest),
         "user": json.loads(user),
@@ -251,6 +280,18 @@ def _snapshot(db: sqlite3.Connection, column: str, value: str) -> Snapshot | Non
         "sessions": [json.loads(session) for (session,) in sessions],
     }
     return Snapshot(account=load_account(dumped), version=version)
+
+
+def _sessions(db: sqlite3.Connection, user_id: str) -> tuple[Session, ...]:
+    rows = db.execute("SELECT session FROM sessions WHERE user_id = ?", [user_id])
+    return tuple(load_session(json.loads(session)) for (session,) in rows)
+
+
+def _confirm_free(db: sqlite3.Connection, account: Account) -> None:
+    """Raise `AddressTaken` where another account has the address."""
+    query = "SELECT 1 FROM accounts WHERE address = ? AND user_id != ?"
+    if db.execute(query, [account.user.email.key, str(account.user.id)]).fetchone():
+        raise AddressTaken
 
 
 def _confirmed(db: sqlite3.Connection, before: Snapshot) -> list[str]:
@@ -304,8 +345,8 @@ _OF_NOBODY: Final = _dumped_nobody()
 """What is decoded in the place of an account that is not there."""
 
 
-async def serve(path: Path) -> None:
-    """Serve the HTTP API on a file, at port 8080 of this machine, until the program is interrupted."""
+async def serve(path: Path, port: int) -> None:
+    """Serve the HTTP API on a file, at a port of this machine, until the program is interrupted."""
     from aiohttp import web
 
     from pickguard import Argon2Hasher, Services, Settings, build_services
@@ -318,8 +359,8 @@ async def serve(path: Path) -> None:
 
     runner = web.AppRunner(create_app(Settings(store="memory:"), services=services))
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 8080).start()
-    print("http://127.0.0.1:8080")
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     try:
         await asyncio.Event().wait()
     finally:
@@ -327,4 +368,5 @@ async def serve(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 8080))

@@ -15,16 +15,17 @@ from examples.sqlite_accounts import SqliteAccounts, open_accounts
 from pickguard import OutcomeUnknown, StoreUnavailable
 from pickguard.ports.accounts import AccountRepository
 from pickguard.testing.accounts import an_account, operation, renamed
-from pickguard.testing.contracts import AccountRepositoryContract
+from pickguard.testing.contracts import AccountDirectoryContract, AccountRepositoryContract
 from pickguard.testing.contracts.account_repository import stored
 from pickguard.testing.machine import AccountServiceMachine
 
 
-class TestSqliteAccounts(AccountRepositoryContract):
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        return tmp_path / "accounts.db"
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "accounts.db"
 
+
+class TestSqliteAccounts(AccountRepositoryContract):
     @pytest_asyncio.fixture
     async def accounts(self, path: Path) -> AsyncGenerator[SqliteAccounts]:
         async with open_accounts(path) as accounts:
@@ -34,6 +35,17 @@ class TestSqliteAccounts(AccountRepositoryContract):
     async def another(self, path: Path, accounts: SqliteAccounts) -> AsyncGenerator[SqliteAccounts]:
         async with open_accounts(path) as another:
             yield another
+
+
+class TestSqliteDirectory(AccountDirectoryContract):
+    @pytest_asyncio.fixture
+    async def accounts(self, path: Path) -> AsyncGenerator[SqliteAccounts]:
+        async with open_accounts(path) as accounts:
+            yield accounts
+
+    @pytest.fixture
+    def directory(self, accounts: SqliteAccounts) -> SqliteAccounts:
+        return accounts
 
 
 class FailingConnection(sqlite3.Connection):

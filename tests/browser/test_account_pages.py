@@ -62,6 +62,7 @@ async def sign_up(page: Page) -> None:
     await expect(page.get_by_role("heading", name="Profile")).to_be_visible()
 
 
+@pytest.mark.requirement(90)
 @SCRIPTS
 async def test_the_life_of_an_account(stage: Stage, seen: Seen, scripts: bool) -> None:  # noqa: FBT001, PLR0915 (a journey)
     page = await opened(stage, seen, scripts=scripts)
@@ -197,6 +198,35 @@ async def test_long_words_do_not_make_a_page_wider(stage: Stage, seen: Seen, wid
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 
 
+async def test_text_of_twice_the_size_is_not_cut_off(stage: Stage, seen: Seen) -> None:
+    """WCAG 2.2, 1.4.4."""
+    page = await opened(stage, seen, viewport={"width": 640, "height": 900})
+    await sign_up(page)
+    for path in ("/account", "/account/address", "/account/sessions", "/account/activity", "/account/password"):
+        await page.goto(path)
+        await page.evaluate("document.documentElement.style.fontSize = '200%'")
+        cut_off = await page.evaluate(
+            "[...document.querySelectorAll('main *')].filter(each => each.getBoundingClientRect().right > innerWidth)"
+            ".map(each => each.outerHTML)"
+        )
+        assert cut_off == [], path
+
+
+async def test_without_mail_no_page_speaks_of_mail(without_mail: Stage, seen: Seen) -> None:
+    page = await opened(without_mail, seen)
+    await page.goto("/account/sign-in")
+    await expect(page.get_by_role("link", name="Forgot")).to_have_count(0)
+    await sign_up(page)
+    await expect(page.get_by_text("confirm")).to_have_count(0)
+    await page.get_by_role("link", name="Change the address").click()
+    await page.get_by_label("New e-mail address").fill(GRACE)
+    await page.get_by_label("Current password").fill(GOOD_PASSWORD)
+    await page.get_by_role("button", name="Change the address").click()
+    await expect(page.get_by_role("status")).to_have_text("Your e-mail address is changed.")
+    await expect(page.get_by_text(GRACE)).to_be_visible()
+    assert seen.complaints == []
+
+
 async def test_a_keyboard_is_enough_to_sign_in(stage: Stage, seen: Seen) -> None:
     await stage.api.register()
     page = await opened(stage, seen)
@@ -239,6 +269,7 @@ async def test_the_first_field_that_is_wrong_has_the_focus(stage: Stage, seen: S
     await expect(password).to_have_value("")
 
 
+@pytest.mark.requirement(91)
 async def test_a_password_can_be_looked_at_and_is_sent_as_one(stage: Stage, seen: Seen) -> None:
     await stage.api.register()
     page = await opened(stage, seen)
@@ -283,6 +314,7 @@ async def test_a_form_that_is_sent_twice_in_haste_is_sent_once(stage: Stage, see
     assert len(sent) == 1
 
 
+@pytest.mark.requirement(86, 88)
 async def test_no_script_can_read_the_cookie_and_none_of_others_runs(stage: Stage, seen: Seen) -> None:
     page = await opened(stage, seen)
     await sign_up(page)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,8 @@ import pytest
 import yaml
 
 from pickguard.entrypoints.cli import cli
-from tests.support.certificates import write_pair
 from tests.support.code_blocks import (
+    RUN,
     Block,
     blocks,
     blocks_for,
@@ -30,23 +31,18 @@ from tests.support.code_blocks import (
     without_what_varies,
     wrong_with,
 )
+from tests.support.nginx import Nginx
 from tests.support.processes import PATIENCE, run
 
 ROOT: Final = Path(__file__).parents[2]
 ALL: Final = [block for page in pages() for block in blocks(page)]
-LEFT_TO_THIS: Final = [block for block in ALL if not (block.tested_by or block.not_run or block.is_output)]
+LEFT_TO_THIS: Final = [
+    block for block in ALL if not (block.tested_by or block.not_run or block.checked_only or block.is_output)
+]
 
-for program in ("nginx", "systemd-analyze"):
+for program in ("nginx", "redis-server", "systemd-analyze"):
     if not shutil.which(program) and os.environ.get("CI") == "true":
         raise RuntimeError(f"CI reads configurations with {program}, and there is none; .ci/run installs it")
-
-
-def of_language(*languages: str) -> list[Block]:
-    return [block for block in LEFT_TO_THIS if block.language in languages and not block.checked_only]
-
-
-def each(*languages: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("block", of_language(*languages), ids=str)
 
 
 @pytest.mark.parametrize("page", pages())
@@ -58,54 +54,56 @@ def test_every_block_is_run_by_somebody(page: str) -> None:
 @pytest.mark.parametrize("page", [page for page in pages() if session(page)])
 def test_what_is_pasted_from_a_page_prints_what_the_page_says(page: str, tmp_path: Path) -> None:
     pasted = [block for block in session(page) if block.language == "sh"]
+    if any("redis-server" in block.text for block in pasted) and not shutil.which("redis-server"):
+        pytest.skip("there is no redis-server")
     told = paste([block.text for block in pasted], tmp_path)
     for block, text in zip(pasted, told, strict=True):
         if expected := printed_by(block):
             assert without_what_varies(text) == without_what_varies(expected.text), str(block)
 
 
-@each("python")
-def test_each_program_runs(block: Block, tmp_path: Path) -> None:
-    program = tmp_path / "test_example.py"
+def run_program(block: Block, directory: Path) -> None:
+    """Run a program, or the tests in it."""
+    program = directory / "test_example.py"
     program.write_text(block.text)
     if block.is_a_test:
-        (tmp_path / "pytest.ini").write_text(
+        (directory / "pytest.ini").write_text(
             "[pytest]\nfilterwarnings = error\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
         )
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(program)]
-        assert re.search(r"^\d+ passed", run(command, directory=tmp_path, PYTEST_ADDOPTS=""), re.MULTILINE)
+        assert re.search(r"^\d+ passed", run(command, directory=directory, PYTEST_ADDOPTS=""), re.MULTILINE)
         return
-    told = run([sys.executable, "-X", "dev", "-W", "error", str(program)], directory=tmp_path, PICKGUARD_STORE="memory:")
+    told = run([sys.executable, "-X", "dev", "-W", "error", str(program)], directory=directory, PICKGUARD_STORE="memory:")
     if expected := printed_by(block):
         assert without_what_varies(told) == without_what_varies(expected.text)
 
 
-@each("json")
-def test_each_json_is_json(block: Block) -> None:
+def read_json(block: Block, _: Path) -> None:
     json.loads(block.text)
 
 
-@each("toml")
-def test_each_toml_is_toml(block: Block) -> None:
+def read_toml(block: Block, _: Path) -> None:
     tomllib.loads(block.text)
 
 
-@each("yaml")
-def test_each_yaml_is_yaml_and_each_manifest_passes_the_schema(block: Block) -> None:
+def read_yaml(block: Block, _: Path) -> None:
+    """Read documents, and hold those of Kubernetes against its schemas."""
     for document in yaml.safe_load_all(block.text):
-        if isinstance(document, dict) and {"apiVersion", "kind"} <= document.keys():
+        assert document is not None
+        if isinstance(document, dict) and is_of_kubernetes(document.get("apiVersion", "")):
             kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
 
-@each("ini")
-def test_each_unit_is_understood_by_systemd(block: Block, tmp_path: Path) -> None:
+def is_of_kubernetes(version: str) -> bool:
+    """Tell whether Kubernetes itself knows such objects; others are of what is added to a cluster."""
+    group = version.rpartition("/")[0]
+    return bool(version) and ("." not in group or group.endswith(".k8s.io"))
+
+
+def verify_unit(block: Block, directory: Path) -> None:
+    """Let systemd read a unit, or what is dropped into the one of deploy/."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("there is no systemd-analyze")
-    assert verified(block, tmp_path) == ""
-
-
-def verified(block: Block, directory: Path) -> str:
-    """Return what systemd says about a unit, or about what is dropped into the one of deploy/."""
     folder = directory / "system"
     shutil.copytree(ROOT / "deploy/systemd", folder)
     unit = folder / "pickguard.service"
@@ -119,29 +117,70 @@ def verified(block: Block, directory: Path) -> str:
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no"]
     checked = unit if name.startswith("pickguard.service") else folder / name
     done = subprocess.run([*command, str(checked)], capture_output=True, text=True, timeout=PATIENCE, check=False)
-    return f"{done.stdout}{done.stderr}"
+    assert done.stdout + done.stderr == ""
 
 
-@each("nginx")
-def test_each_configuration_is_understood_by_nginx(block: Block, tmp_path: Path) -> None:
+def read_by_nginx(block: Block, directory: Path) -> None:
+    """Let nginx read what stands in its `http`."""
     program = shutil.which("nginx")
     if program is None:
         pytest.skip("there is no nginx")
-    text = nginx_configuration(block.text, tmp_path)
-    file = tmp_path / "nginx.conf"
-    file.write_text(text)
-    done = subprocess.run([program, "-t", "-p", str(tmp_path), "-c", str(file)], capture_output=True, text=True, check=False)
+    command = [program, "-t", "-p", str(directory), "-c", str(Nginx(block.text, directory).file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def nginx_configuration(text: str, directory: Path) -> str:
-    """Return a whole configuration with a server of a page in it, whose files are there."""
-    (directory / "tls").mkdir()
-    write_pair(directory / "tls/cert.pem", directory / "tls/key.pem", name="accounts.example.com")
-    shutil.copy(directory / "tls/cert.pem", directory / "tls/accounts-ca.pem")
-    text = text.replace("/etc/nginx/tls/", f"{directory}/tls/")
-    places = "".join(f"{each}_temp_path {directory}/temp;\n" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    return f"pid {directory}/nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{places}{text}}}\n"
+TAKEN_BY: Final[dict[str, Callable[[Block, Path], None]]] = {
+    "python": run_program,
+    "json": read_json,
+    "toml": read_toml,
+    "yaml": read_yaml,
+    "ini": verify_unit,
+    "nginx": read_by_nginx,
+}
+
+
+@pytest.mark.parametrize("block", [block for block in LEFT_TO_THIS if block.language in TAKEN_BY], ids=str)
+def test_each_block_is_taken_by_what_it_is_for(block: Block, tmp_path: Path) -> None:
+    TAKEN_BY[block.language](block, tmp_path)
+
+
+def test_every_language_that_counts_as_run_is_taken_by_something() -> None:
+    assert {*TAKEN_BY, "sh"} == RUN
+
+
+NGINX: Final = (
+    "server {\n listen 443 ssl;\n ssl_certificate /etc/nginx/tls/cert.pem;\n ssl_certificate_key /etc/nginx/tls/key.pem;\n}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "right", "wrong"),
+    [
+        ("python", "print(1)\n", "import asyncio\n1 / 0\n"),
+        ("python", "def test_a() -> None:\n    assert 1\n", "async def test_a() -> None:\n    assert 0\n"),
+        ("json", "{}", "{,}"),
+        ("toml", "a = 1", "a = "),
+        ("yaml", "a: 1", "a: ["),
+        ("yaml", "apiVersion: v1\nkind: ConfigMap\n", "apiVersion: v1\nkind: ConfigMap\ndatum: {}\n"),
+        ("ini", "# /etc/systemd/system/a.service\n[Service]\nExecStart=/bin/true\n", "[Service]\n"),
+        (
+            "ini",
+            "# /etc/systemd/system/pickguard.service.d/a.conf\n[Service]\nNice=1\n",
+            "# /etc/systemd/system/pickguard.service.d/a.conf\n[Service]\nNicer=1\n",
+        ),
+        ("nginx", NGINX, NGINX.replace("listen", "lissen")),
+    ],
+)
+def test_what_takes_a_block_refuses_a_wrong_one(language: str, right: str, wrong: str, tmp_path: Path) -> None:
+    for name, text in (("right", right), ("wrong", wrong)):
+        block = Block(page="README.md", line=0, language=language, text=text, heading="")
+        (tmp_path / name).mkdir()
+        if name == "right":
+            TAKEN_BY[language](block, tmp_path / name)
+        else:
+            with pytest.raises((AssertionError, ValueError, yaml.YAMLError, kubernetes_validate.ValidationError)):
+                TAKEN_BY[language](block, tmp_path / name)
 
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.checked_only], ids=str)

@@ -15,6 +15,7 @@ from tests.support.browser import running_browser
 from tests.support.http import Api, serving
 
 SECONDS = 1000
+expect.set_options(timeout=20 * SECONDS)
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def browser(api: Api) -> Browser:
 # Signing up, in and out
 
 
+@pytest.mark.requirement(86, 88)
 async def test_somebody_signs_up_out_and_in(browser: Browser) -> None:
     page = await browser.sign_up()
     assert (page.heading, page.notice) == ("Profile", "Your account is ready.")
@@ -228,6 +229,7 @@ async def test_a_sign_in_leads_back_to_where_somebody_wanted_to_go(browser: Brow
     assert (await browser.follow(done)).status == 200
 
 
+@pytest.mark.requirement(89)
 @pytest.mark.parametrize(
     "elsewhere",
     [
@@ -239,6 +241,8 @@ async def test_a_sign_in_leads_back_to_where_somebody_wanted_to_go(browser: Brow
         "activity%0d%0a",
         "\x00",
         "x" * 2000,
+        "__class__",
+        "__doc__",
     ],
 )
 async def test_nothing_leads_elsewhere(browser: Browser, elsewhere: str) -> None:
@@ -275,6 +279,7 @@ async def test_a_session_that_has_ended_leads_to_the_sign_in(browser: Browser, c
 # The cookie
 
 
+@pytest.mark.requirement(86)
 async def test_the_cookie_lasts_as_long_as_the_session_can(accounts: Failing, clock: FakeClock) -> None:
     rules = SessionRules(lifetime=timedelta(days=3), idle=timedelta(days=1))
     async with serving(accounts, clock=clock, session_rules=rules) as api:
@@ -289,6 +294,7 @@ async def test_the_cookie_lasts_as_long_as_the_session_can(accounts: Failing, cl
         assert len(browser.set_cookies) == 1
 
 
+@pytest.mark.requirement(86)
 async def test_the_cookie_opens_the_pages_and_not_the_api(browser: Browser) -> None:
     await browser.sign_up()
     cookie = {"Cookie": f"__Host-pickguard={browser.token}"}
@@ -412,6 +418,7 @@ async def test_a_name_is_changed(browser: Browser) -> None:
     assert wrong.values["name"] == "x" * 101
 
 
+@pytest.mark.requirement(87)
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_whatever_somebody_is_called_is_shown_as_text(api: Api, name: str) -> None:
     agent = "<b>visit https://evil.example</b>"
@@ -605,6 +612,17 @@ async def test_a_reset_by_mail(post: Post) -> None:
     assert (await browser.sign_in(EMAIL, OTHER_PASSWORD)).heading == "Profile"
 
 
+async def test_a_reset_signs_the_browser_out_of_whatever_account(post: Post) -> None:
+    await post.api.register()
+    browser = Browser(post.api)
+    await browser.sign_up(name="Grace", email=GRACE)
+    theirs = str(browser.token)
+    await browser.post("forgot", email=EMAIL)
+    done = await browser.post("reset", token=await post.token(ResetPassword), password=OTHER_PASSWORD)
+    assert (await browser.follow(done)).notice == "Your password is changed. Sign in with it."
+    assert not await post.api.opens(theirs)
+
+
 @pytest.mark.parametrize("page", ["verify", "decline", "reset"])
 async def test_to_look_at_a_link_uses_no_token(post: Post, page: str) -> None:
     browser = Browser(post.api)
@@ -766,6 +784,7 @@ async def test_no_secret_is_logged(post: Post, caplog: pytest.LogCaptureFixture)
 # What else there is
 
 
+@pytest.mark.requirement(91)
 async def test_password_managers_find_the_page_for_a_new_password(browser: Browser) -> None:
     page = await browser.get("/.well-known/change-password")
     assert page.location == "/account/password"

@@ -33,7 +33,7 @@ WALK_WITH_MAIL: Final = "With mail"
 
 @pytest.mark.parametrize("curl", CURLS)
 def test_the_walk_through_the_api_goes_as_it_is_printed(tmp_path: Path, curl: str) -> None:
-    _walk(blocks(WALK), tmp_path, CURLS[curl])
+    walk(blocks(WALK), tmp_path, CURLS[curl])
 
 
 @pytest.mark.parametrize("curl", CURLS)
@@ -41,12 +41,12 @@ def test_the_walk_with_mail_goes_as_it_is_printed(tmp_path: Path, curl: str) -> 
     start, *steps = blocks(WALK_WITH_MAIL)
     found = re.fullmatch(r"make serve ARGS='([^']*)'\n", start.text)
     assert found is not None
-    _walk(steps, tmp_path, CURLS[curl], *shlex.split(found[1]))
+    walk(steps, tmp_path, CURLS[curl], *shlex.split(found[1]))
     left = [file.name for file in (tmp_path / "pickguard-mail").iterdir()]
     assert left == [], "a mail that the walk does not show"
 
 
-def _walk(steps: list[Block], directory: Path, curl: list[str], *options: str) -> None:
+def walk(steps: list[Block], directory: Path, curl: list[str], *options: str) -> None:
     """Take a walk: a block that prints nothing, then pairs of what is pasted and what is printed."""
     assert [block.language for block in steps] == ["sh", *["sh", "text"] * (len(steps) // 2)]
     commands = [block.text for block in steps if block.language == "sh"]
@@ -55,7 +55,7 @@ def _walk(steps: list[Block], directory: Path, curl: list[str], *options: str) -
         script = "".join(commands)
         assert "9443" in script
         assert "pickguard-data" in script
-        told = paste(commands, directory, port=served.port, curl=curl, data="data")
+        told = paste(commands, directory, ports={"9443": served.port}, curl=curl, data="data")
     assert told.pop(0) == ""
     assert [without_what_varies(text) for text in told] == [without_what_varies(text) for text in printed]
 

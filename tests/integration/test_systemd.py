@@ -14,6 +14,7 @@ import pytest
 from pickguard import Settings
 from pickguard.entrypoints.settings import options
 from pickguard.entrypoints.tls import development_certificate
+from tests.support.code_blocks import blocks_for
 from tests.support.processes import PATIENCE, run, serving
 from tests.support.sandbox import allowed_calls, value, values
 from tests.support.walks import lead_a_life
@@ -130,3 +131,37 @@ def test_the_sandbox_of_the_test_refuses_what_the_unit_does(unit: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1
     assert "PermissionError" in done.stderr
+
+
+@needs_systemd
+def test_the_commands_of_the_page_install_what_systemd_understands(tmp_path: Path) -> None:
+    """Run the page's commands on a root of their own. What would change this system is left out: users, and services."""
+    for name in ("cert.pem", "key.pem", "store-ca.pem"):
+        (tmp_path / name).write_text("something\n")
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    for name in ("systemctl", "systemd-sysusers", "python3", "pip"):
+        (stubs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/called"\n')
+        (stubs / name).chmod(0o700)
+    script = "".join(block.text for block in blocks_for("test_the_commands_of_the_page_install_what_systemd_understands"))
+    script = script.replace("/opt/pickguard/bin/pip", "pip").replace("/etc/", f"{tmp_path}/etc/").replace("-g pickguard ", "")
+    path = f"{stubs}:{os.environ['PATH']}"
+    run(["bash", "-euc", script], directory=tmp_path, PATH=path, STORE_PASSWORD="one", MAIL_PASSWORD="two")
+    etc = tmp_path / "etc"
+    assert (etc / "sysusers.d/pickguard.conf").exists()
+    assert (etc / "pickguard/mail-password").read_text() == "two\n"
+    assert (etc / "pickguard/store-password").stat().st_mode & 0o777 == 0o600
+    assert (etc / "pickguard/tls/key.pem").stat().st_mode & 0o777 == 0o640
+    installed = etc / "systemd/system/pickguard.service"
+    assert installed.read_text() == UNIT
+    installed.write_text(UNIT.replace("/opt/pickguard/bin/pickguard", PROGRAM))
+    assert verify(installed) == ""
+    # What the unit, the files dropped in and the settings name is where the commands have put it.
+    named = re.findall(r"/etc/pickguard/[\w./-]+", "".join([UNIT, *(file.read_text() for file in DROP_INS)]))
+    named += [each for each in read_environment_file().values() if each.startswith("/")]
+    assert len(named) > 4
+    assert [each for each in named if not (tmp_path / each.removeprefix("/")).exists()] == []
+    called = (tmp_path / "called").read_text()
+    assert "pip install pickguard[server]" in called
+    assert "systemctl enable --now pickguard" in called

@@ -23,6 +23,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.support.code_blocks import blocks_for
 from tests.support.distributions import needed_by
 from tests.support.engines import running_engine
 from tests.support.processes import PATIENCE, run, serving
@@ -216,7 +217,14 @@ def test_the_extra_redis_is_all_that_a_redis_takes(wheel: Path, tmp_path: Path) 
     assert told == {"name": "Ada Lovelace", "there": ["hiredis", "redis"], "imported": ["hiredis", "redis"]}
 
 
+def installs(test: str) -> set[str]:
+    """Return what the pages that name a test have pip or pipx install, without the place of a wheel."""
+    commands = "".join(block.text for block in blocks_for(test))
+    return {each.partition(" @ ")[0] for each in re.findall(r"\binstall '([^']+)'", commands)}
+
+
 def test_the_extra_server_serves(wheel: Path, version: str, tmp_path: Path) -> None:
+    assert installs("test_the_extra_server_serves") == {"pickguard[server]"}
     python = install(wheel, tmp_path / "env", {"server"})
     program = python.with_name("pickguard")
     assert run([str(program), "--version"], directory=tmp_path) == f"pickguard {version}\n"
@@ -321,6 +329,7 @@ def locked_versions() -> Iterator[str]:
 
 def test_pipx_installs_the_wheel_and_somebody_registers(wheel: Path, version: str, tmp_path: Path) -> None:
     """What `pipx install 'pickguard[server]'` does, with the wheel for the index, and the versions that are locked."""
+    assert installs("test_pipx_installs_the_wheel_and_somebody_registers") == {"pickguard[server]"}
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("".join(f"{each}\n" for each in locked_versions()))
     places = {f"PIPX_{name}": str(tmp_path / name.lower()) for name in ("HOME", "BIN_DIR", "MAN_DIR")}

@@ -9,9 +9,11 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -204,7 +206,7 @@ def _is_behind(block: Block, page: str) -> str:
 def printed_by(block: Block) -> Block | None:
     """Return the block with what another one prints, if its page shows it."""
     all_of_them = blocks(block.page)
-    after = all_of_them[all_of_them.index(block) + 1 :][:1]
+    after = all_of_them[all_of_them.index(block) + 1 :][:1] if block in all_of_them else ()
     return after[0] if after and after[0].is_output else None
 
 
@@ -212,42 +214,71 @@ _END: Final = "-- end of a block --\n"
 _START = re.compile(r"^pickguard serve( |$)")
 _STARTED: Final = """
 if [ -n "${{server-}}" ]; then kill "$server"; wait "$server" || true; fi
+: >serve.log
 ( exec {command} ) >serve.log 2>&1 &
 server=$!
 until grep -q '^Stop with' serve.log; do
     kill -0 "$server" 2>/dev/null || {{ cat serve.log; exit 1; }}
     sleep 0.05
 done
+cat serve.log
 """
 """A block that serves does so beside those that follow, up to the next one that serves or the end of the page."""
+_PORT = re.compile(r"\b(9443|8443|6379|638[01]|26379|2638[01])\b")
+"""Ports that pages name. Others are used when they are run."""
+HOME: Final = "/home/ada"
+"""Where pages are read, as they show it."""
 
 
 def paste(
-    commands: Sequence[str], directory: Path, *, port: int | None = None, curl: Sequence[str] = (), data: str = "pickguard-data"
+    commands: Sequence[str],
+    directory: Path,
+    *,
+    ports: Mapping[str, int] | None = None,
+    curl: Sequence[str] = (),
+    data: str = "pickguard-data",
 ) -> list[str]:
-    """Paste blocks into one shell, in order; return what each printed. Where pages say 9443 it is another port that is used."""
-    used = port or free_port()
+    """Paste blocks into one shell, in order; return what each printed. A command that fails ends it, and that is an error.
+
+    Ports that pages name are replaced by free ones, or those that are given, and back in what is printed. Whatever the shell
+    has started ends with it.
+    """
+    used = dict(ports or {})
     programs = directory / "programs"
     programs.mkdir()
     program = programs / "curl"
     program.write_text(f'#!/bin/sh\nexec {" ".join(curl or CURLS.get("curl", CURLS["stand-in"]))} "$@"\n')
     program.chmod(0o700)
-    script = ['trap \'test -z "${server-}" || kill "$server"\' EXIT\n']
+    script = ["set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"]
     for command in commands:
         steps = _STARTED.format(command=command.strip()) if _START.match(command) else command
         script.append(f"{steps}\nprintf '%s' '{_END}'\n")
-    done = subprocess.run(
-        ["bash", "--norc", "-e"] if port is None else ["bash", "--norc"],
-        input="".join(script).replace("9443", str(used)).replace("pickguard-data", data),
+    for named in dict.fromkeys(["9443", *_PORT.findall("".join(script))]):
+        used.setdefault(named, free_port())
+    file = directory / "programs/script"
+    file.write_text(_PORT.sub(lambda match: str(used[match[1]]), "".join(script)).replace("pickguard-data", data))
+    with subprocess.Popen(
+        ["bash", "--norc", str(file)],
         cwd=directory,
-        env={"PATH": f"{programs}:{PROGRAMS}:{os.environ['PATH']}", "HOME": str(directory)},
+        env={
+            "PATH": f"{programs}:{PROGRAMS}:{os.environ['PATH']}",
+            "HOME": str(directory),
+            "PICKGUARD_PORT": str(used["9443"]),  # where a page leaves the port to the service
+        },
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=2 * PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    *told, rest = done.stdout.split(_END)
-    assert rest == ""
-    return [text.replace(f":{used}", ":9443").replace(data, "pickguard-data") for text in told]
+        start_new_session=True,
+    ) as shell:
+        try:
+            printed, _ = shell.communicate(timeout=2 * PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == 0, printed
+    *told, rest = printed.split(_END)
+    assert rest == "", rest
+    for named, number in used.items():
+        told = [text.replace(str(number), named) for text in told]
+    return [text.replace(str(directory), HOME).replace(data, "pickguard-data") for text in told]

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from jsonschema import Draft202012Validator, FormatChecker
 from multidict import CIMultiDictProxy
@@ -50,8 +50,7 @@ class Description:
 
     def slugs(self, response: dict[str, Any]) -> list[str]:
         """Return the problems that a response can be; an empty text where it is none."""
-        problem = self.resolved(response).get("content", {}).get("application/problem+json")
-        return [""] if problem is None else list(problem["examples"])
+        return [path.removeprefix("/problems/") for path in self.resolved(response).get("x-problems", ["/problems/"])]
 
     def resolved(self, found: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in found:
@@ -122,15 +121,24 @@ class Description:
         assert kind in content, f"{kind} is not described at {pointer}"
         if kind.endswith("json"):
             at = response["$ref"].removeprefix("#") if "$ref" in response else pointer
-            self._validate(json.loads(body), f"{at}/content/{_escape(kind)}/schema")
+            found = json.loads(body)
+            self._validate(found, f"{at}/content/{_escape(kind)}/schema")
+            if "x-problems" in self.resolved(response):
+                assert found["type"] in self.resolved(response)["x-problems"], f"{found['type']} is not described at {pointer}"
 
     def _check_request(self, line: Line, sent: bytes) -> None:
+        body = f"/paths/{_escape(line[1])}/{line[0].lower()}/requestBody/content"
+        if "application/x-www-form-urlencoded" in self.document["paths"][line[1]][line[0].lower()]["requestBody"]["content"]:
+            # What is not described is ignored in a form, and so is what has no value.
+            form = {name: text for name, text in parse_qsl(sent.decode()) if name in {"token", "token_type_hint"}}
+            self._validate(form, f"{body}/application~1x-www-form-urlencoded/schema")
+            return
         content = json.loads(sent)
         # Lengths are those after normalisation, as the description says.
         normal = {name: unicodedata.normalize("NFC", text) for name, text in content.items()}
         if "name" in normal:
             normal["name"] = unicodedata.normalize("NFC", normal["name"].strip()).strip()
-        self._validate(normal, f"/paths/{_escape(line[1])}/{line[0].lower()}/requestBody/content/application~1json/schema")
+        self._validate(normal, f"{body}/application~1json/schema")
 
     def _validate(self, content: object, pointer: str) -> None:
         validator = self._validators.get(pointer)

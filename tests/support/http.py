@@ -17,6 +17,7 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from pickguard.adapters.memory_limits import Unlimited
+from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import Services, build_services
@@ -36,7 +37,7 @@ from pickguard.ports.limits import RateLimiter
 from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
-from tests.support.description import description_of
+from tests.support.description import Description, description_of
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
 PATIENCE: Final = 10.0
@@ -234,10 +235,18 @@ class Wire:
 class Api:
     """A served application, and a client of it."""
 
-    def __init__(self, *, port: int, session: ClientSession, tls: ssl.SSLContext | None, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        port: int,
+        session: ClientSession,
+        tls: ssl.SSLContext | None,
+        settings: Settings,
+        description: Description | None = None,
+    ) -> None:
         self.port = port
         self.base = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
-        self.description = description_of(settings)
+        self.description = description or description_of(settings)
         self._cross_origin = bool(settings.cors_origins)
         self._session = session
         self._tls = tls
@@ -361,6 +370,7 @@ async def serving(
     watching: Watching | None = None,
 ) -> AsyncGenerator[Api]:
     """Serve the application on a store, as `pickguard serve` does. `tls` holds the server's and the client's side."""
+    path = settings.service_credentials
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as cheap:
         services = build_services(
             accounts=accounts,
@@ -374,6 +384,7 @@ async def serving(
             mailer=mailer,
             deferred=deferred,
             pace=pace,
+            service_credentials=None if path is None else ServiceCredentialFile(path),
             registration_mode=mode,
         )
         mail = settings.mail if mailer is None else "console:"

@@ -26,6 +26,7 @@ from pickguard.domain.model.events import (
     PasswordRehashed,
     PasswordReset,
     ResetRequested,
+    ServiceRefused,
     SessionEnd,
     SessionEnded,
     SessionOpened,
@@ -64,10 +65,11 @@ ALL: dict[type[Event], dict[str, Any]] = {
     SessionEnded: {"session_id": SESSION_ID, "reason": SessionEnd.REVOKED},
     LogInRefused: {},
     PasswordRefused: {"session_id": SESSION_ID},
+    ServiceRefused: {},
     FailuresNoted: {"count": 3},
     LimitReached: {"limit": Limit.GUESSES},
 }
-REFUSED = {LogInRefused, PasswordRefused, FailuresNoted}
+REFUSED = {LogInRefused, PasswordRefused, ServiceRefused, FailuresNoted}
 
 
 def line_of(event: Event, caplog: pytest.LogCaptureFixture) -> str:

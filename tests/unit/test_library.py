@@ -48,6 +48,17 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
     }
 
 
+def test_the_kit_for_tests_brings_in_nothing_to_test_with() -> None:
+    program = """
+import sys
+from pickguard.testing import make_account_service
+
+make_account_service().user()
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    assert not set(run(program).split()) & {"aiohttp", "hypothesis", "pytest", "redis"}
+
+
 def test_the_public_names_are_sorted_and_each_is_there_once() -> None:
     assert pickguard.__all__ == sorted(set(pickguard.__all__))
     assert all(hasattr(pickguard, name) for name in PUBLIC)

@@ -27,6 +27,7 @@ VARIANTS = {
     "plain, for pages of others": Settings(no_tls=True, cors_origins=("https://app.example.com",)),
     "without limits": Settings(rate_limits="off"),
     "without its page": Settings(docs="off"),
+    "for other services": Settings(service_credentials=Path(__file__).with_name("__init__.py")),
     "below a path": Settings(public_url="https://example.com/accounts", service_name="Example"),
 }
 variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())

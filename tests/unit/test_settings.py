@@ -22,6 +22,7 @@ from pickguard.entrypoints.settings import Settings, SettingsError, option, opti
 from tests.support.accounts import NOW, a_session, an_account
 from tests.support.strategies import examples
 
+EMPTY = Path(__file__).with_name("__init__.py")
 # For every setting a text that is not the default, what it means, and what it needs beside it.
 GIVEN: dict[str, tuple[str, Any]] = {
     "host": ("0.0.0.0", "0.0.0.0"),
@@ -56,6 +57,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "mail_templates": (str(Path(__file__).parent), Path(__file__).parent),
     "mail_timeout": ("2s", timedelta(seconds=2)),
     "public_url": ("https://accounts.example.com/", "https://accounts.example.com"),
+    "service_credentials": (str(EMPTY), EMPTY),
     "service_name": ("Accounts", "Accounts"),
     "no_pages": ("on", True),
     "pages_templates": (".", Path()),

@@ -30,8 +30,12 @@ ELSEWHERE: Final = {
 }
 """Where the site has what a file of the repository has."""
 
+PARTS: Final = frozenset({"cli.md", "data-rights.md", "http.md", "pages.md", "services.md", "testing.md"})
+"""Pages that come with a part of the product, and are left out where it has not landed. Any other that misses is an error."""
+
 _FENCED = re.compile(r"^( *)(```+).*?^\1\2$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
+_DIAGRAM = re.compile(r"^!\[([^]]+)\]\((images/architecture-[a-z]+\.svg)\)$", re.MULTILINE)
 _CARDS = re.compile(r"^<!-- pages: (.+) -->$", re.MULTILINE)
 
 
@@ -43,19 +47,19 @@ def generated() -> Mapping[str, str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the generated pages into the navigation, where it has a place for each folder of them."""
-    config.nav = list(_filled(config.nav or []))
+    config.nav = list(_filled(config.nav or [], Path(config.docs_dir)))
     return config
 
 
-def _filled(entries: list[Any]) -> Iterator[Any]:
+def _filled(entries: list[Any], docs: Path) -> Iterator[Any]:
     for entry in entries:
         if isinstance(entry, dict):
             ((title, value),) = entry.items()
-            filled = list(_filled(value)) if isinstance(value, list) else value
+            filled = list(_filled(value, docs)) if isinstance(value, list) else value
             yield {title: filled}
         elif entry.endswith("/"):
             yield from (path for path in generated() if path.startswith(entry))
-        else:
+        elif entry not in PARTS or (docs / entry).exists():
             yield entry
 
 
@@ -68,7 +72,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links lead to where the site has what they mean, and list pages where a page asks for it."""
-    markdown = outside_of_code(markdown, lambda text: relinked(text, page.file.src_uri, files))
+    docs = Path(config.docs_dir)
+    markdown = outside_of_code(markdown, lambda text: drawn(relinked(text, page.file.src_uri, files), docs))
     return _CARDS.sub(lambda match: cards(match[1], config.nav or [], files), markdown)
 
 
@@ -99,11 +104,21 @@ def relinked(text: str, page: str, files: Files) -> str:
         within = within or ELSEWHERE.get(there)
         if within is not None:
             return f"[{shown}]({posixpath.relpath(within, posixpath.dirname(page) or '.')})"
-        if there.startswith("docs/") and not there.startswith("docs/.."):
+        if there.startswith("docs/") and there.removeprefix("docs/") not in PARTS:
             return match[0]  # MkDocs says that it leads nowhere
         return shown if posixpath.basename(there) in shown or len(shown) > len(there) else f"{shown} (`{there}`)"
 
     return _LINK.sub(changed, text)
+
+
+def drawn(text: str, docs: Path) -> str:
+    """Return the text of a page with its diagrams as a part of it, so that they have the colours of the site, light or dark."""
+    return _DIAGRAM.sub(lambda match: _figure(match[1], (docs / match[2]).read_text()), text)
+
+
+def _figure(description: str, drawing: str) -> str:
+    label = description.replace('"', "&quot;")
+    return f'<figure class="diagram" aria-label="{label}">{" ".join(drawing.split())}</figure>'
 
 
 def cards(section: str, nav: list[Any], files: Files) -> str:

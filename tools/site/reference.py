@@ -3,7 +3,6 @@
 Each function returns Markdown. `pages` returns all of it, by the paths that it has in the site.
 """
 
-import importlib
 import importlib.util
 import inspect
 import json
@@ -18,6 +17,8 @@ import click
 import pickguard
 from pickguard import Services, Settings
 from pickguard.entrypoints.cli import cli
+from pickguard.entrypoints.http.openapi import openapi_document
+from pickguard.entrypoints.http.problems import TYPES
 from pickguard.entrypoints.settings import Option, options, show_value
 
 FOLDER: Final = "reference"
@@ -40,8 +41,8 @@ FIRST: Final = "Serving"
 def pages() -> dict[str, str]:
     """Return every page of the reference, by its path in the site."""
     found = {f"{FOLDER}/configuration.md": configuration(), f"{FOLDER}/cli.md": command_line(cli)}
-    if document := openapi():
-        found[f"{FOLDER}/http.md"] = http(document)
+    found[f"{FOLDER}/http.md"] = http(openapi())
+    found[f"{FOLDER}/problems.md"] = problems()
     for name, text in python():
         found[f"{FOLDER}/python/{name}.md"] = text
     return found
@@ -173,19 +174,31 @@ def _parameters(command: click.Command, context: click.Context) -> Iterator[str]
 # HTTP.
 
 
-def openapi() -> Mapping[str, Any] | None:
-    """Return the OpenAPI document of a service with all that it can have, if this package has one."""
-    name = "pickguard.entrypoints.http.openapi"
-    if importlib.util.find_spec(name) is None:
-        return None
-    module = importlib.import_module(name)
-    document: Mapping[str, Any] = module.openapi_document(Settings(mail="console:"))
-    return document
+def openapi() -> Mapping[str, Any]:
+    """Return the OpenAPI document of a service with mail."""
+    return openapi_document(Settings(mail="console:"))
+
+
+def problems() -> str:
+    """Return the page of all types of problems, which a running service explains at their paths."""
+    lines = [
+        "# Problems",
+        "",
+        "Every error of the HTTP API is a problem of RFC 9457. Its `type` is the path of one of these.",
+        "",
+    ]
+    for slug, kind in TYPES.items():
+        lines += [f"## `/problems/{slug}` {{ #{slug} }}", "", f"**{kind.status}**: {kind.title}.", "", kind.explanation, ""]
+    return "\n".join(lines)
 
 
 def http(document: Mapping[str, Any]) -> str:
     """Return the page of an OpenAPI document."""
-    return "\n".join(_Http(document).lines())
+    return _PROBLEM.sub(r"](problems.md#\1)", "\n".join(_Http(document).lines()))
+
+
+_PROBLEM = re.compile(r"\]\(problems/([a-z-]+)\)")
+"""Links in descriptions are seen from where the document is served."""
 
 
 METHODS: Final = ("get", "post", "put", "patch", "delete")
@@ -295,12 +308,12 @@ class _Http:
             return f"[{name}](#{name.lower()})"
         for joint in ("oneOf", "anyOf", "allOf"):
             if joint in schema:
-                return (" and " if joint == "allOf" else " or ").join(self._kind(each) for each in schema[joint])
+                parts = (self._kind(each) for each in schema[joint])
+                return (" and " if joint == "allOf" else " or ").join(part for part in parts if part)
         if "const" in schema:
             return f"`{json.dumps(schema['const'])}`"
         if "enum" in schema:
-            values = [f"`{each}`" for each in schema["enum"]]
-            return ", ".join(values if len(values) <= 8 else [*values[:8], "…"])  # noqa: PLR2004 (more would fill the page)
+            return ", ".join(f"`{each}`" for each in schema["enum"])
         kind = schema.get("type", "")
         kinds = [kind] if isinstance(kind, str) else list(kind)
         if kinds == ["array"]:

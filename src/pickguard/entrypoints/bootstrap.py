@@ -18,6 +18,7 @@ from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.mail.location import MailLocation, Transport
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts, NoDirectory
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
+from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.telemetry.board import Board
 from pickguard.adapters.telemetry.metrics import STORE_PORTS, Metrics, Routes, make_board
@@ -33,6 +34,7 @@ from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.counting import Counting
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.imports import Imports
+from pickguard.domain.services.introspection import Introspection
 from pickguard.domain.services.letters import Letters
 from pickguard.domain.services.password_checks import PasswordChecks
 from pickguard.domain.services.profiles import Profiles
@@ -56,6 +58,7 @@ from pickguard.ports.mail import Mailer
 from pickguard.ports.passwords import CommonPasswords
 from pickguard.ports.receipts import Receipts
 from pickguard.ports.secrets import SecretSource
+from pickguard.ports.service_credentials import ServiceCredentialSource
 
 if TYPE_CHECKING:
     from pickguard.adapters.mail.outbox import MailWatch
@@ -92,6 +95,8 @@ class Services:
     """None where there is no mail."""
     recovery: Recovery | None
     """None where there is no mail."""
+    introspection: Introspection | None
+    """None where no other service has a credential."""
     imports: Imports
     password_screen: PasswordScreen
     fields: FieldExaminer
@@ -120,6 +125,7 @@ def build_services(
     pace: Pace | None = None,
     common_passwords: CommonPasswords | None = None,
     breaches: BreachedPasswords | None = None,
+    service_credentials: ServiceCredentialSource | None = None,
     password_rules: PasswordRules | None = None,
     session_rules: SessionRules | None = None,
     challenge_rules: ChallengeRules | None = None,
@@ -135,7 +141,7 @@ def build_services(
     several processes on one store need those of that store. Without a `directory`, accounts can be listed only where `accounts`
     is one itself. Without a `mailer` no address is verified and no password can be
     reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
-    `common_passwords` alone.
+    `common_passwords` alone. Without `service_credentials` no other service may ask whose a token is.
     """
     directory = directory or (accounts if isinstance(accounts, AccountDirectory) else NoDirectory())
     clock = clock or SystemClock()
@@ -230,6 +236,9 @@ def build_services(
         )
         if letters.enabled
         else None,
+        introspection=None
+        if service_credentials is None
+        else Introspection(authentication=authentication, credentials=service_credentials, events=events, clock=clock),
         imports=Imports(accounts=accounts, changes=changes, hasher=hasher, clock=clock, secrets=secrets, fields=fields),
         password_screen=screen,
         fields=fields,
@@ -392,6 +401,15 @@ async def _open_breaches(settings: Settings) -> AsyncGenerator[BreachedPasswords
         raise SettingsError(f"the package {error.name} is not installed: --breach-check needs pickguard[server]") from error
     async with RangeService(settings.breach_check, timeout=settings.breach_timeout) as service:
         yield service
+
+
+def _open_service_credentials(settings: Settings) -> ServiceCredentialFile | None:
+    if settings.service_credentials is None:
+        return None
+    try:
+        return ServiceCredentialFile(settings.service_credentials)
+    except ValueError as error:
+        raise SettingsError(f"--service-credentials: {error}") from None
 
 
 @asynccontextmanager
@@ -569,6 +587,7 @@ async def open_services(
             mailer=mailer,
             deferred=deferred,
             breaches=breaches,
+            service_credentials=_open_service_credentials(settings),
             password_rules=PasswordRules(min_length=settings.password_min_length, service_name=settings.service_name),
             session_rules=SessionRules(
                 lifetime=settings.session_lifetime,

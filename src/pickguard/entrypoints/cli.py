@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "export": "export_users",
     "doctor": "doctor",
     "tune-argon2": "tune_argon2",
+    "service-credential": "service_credential",
     "openapi": "openapi",
     "completion": "completion",
 }

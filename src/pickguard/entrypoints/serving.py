@@ -493,7 +493,7 @@ async def _listening_to(
         note=lambda admitted: metrics.admin_request(authenticated=admitted),
     )
     runner = web.AppRunner(
-        create_admin_app(settings, desk),
+        create_admin_app(settings.for_operators(), desk),
         handle_signals=False,
         shutdown_timeout=settings.shutdown_timeout.total_seconds(),
     )
@@ -610,6 +610,8 @@ class _Supervisor:
         """Load what all workers need, once, so that they share the memory of it."""
         try:
             load(self._settings)
+            if not self._settings.no_pages:
+                import pickguard.entrypoints.pages.routes  # noqa: F401, PLC0415 (who has no pages needs none of it)
         except SettingsError as error:
             raise ServingError(str(error)) from error
         # A collection goes through everything that it does not know to be permanent, writes to it, and thereby copies it.
@@ -749,6 +751,8 @@ def _announcement(settings: Settings, base: str, certificate: Path | None, opera
         lines.append(f"  workers      {settings.workers}")
     if settings.mail_location is not None:
         lines.append(f"  mail         {settings.mail_location.shown}")
+    if settings.docs == "on":
+        lines.append(f"  API          {base}/docs (to read and to try)")
     if operators:
         lines.append(f"  operators    {operators} (administration and metrics)")
     lines += ["", "Register a first user from another terminal:", f"  {attempt}", "", "Stop with Ctrl-C."]

@@ -20,6 +20,7 @@ import attrs
 
 from pickguard.adapters.mail.location import MailLocation
 from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, split_url
+from pickguard.adapters.service_credentials import read_service_credentials
 from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.users import EmailAddress
@@ -463,6 +464,13 @@ class Settings:
         "Where people reach the service, for links in mails. The address that it announces if not given.",
         "URL",
     )
+    service_credentials: Path | None = _setting(
+        None,
+        _path,
+        "File with the credentials of other services, which may then ask whose a token is (RFC 7662): a line for each, as "
+        "pickguard service-credential makes them. It is read again when it has changed.",
+        "PATH",
+    )
     service_name: str = _setting("Pickguard", _title, "What the service is called in mails and on its pages.", "NAME")
     no_pages: bool = _setting(False, read_switch, "Serve the API alone, without the account pages at /account.")
     pages_templates: Path | None = _setting(
@@ -638,6 +646,7 @@ class Settings:
     def _check_accounts(self) -> None:
         """Raise where what is chosen about accounts and passwords makes no sense."""
         self._check_mail()
+        self._check_services()
         if self.registration == "private" and not self.mail:
             raise SettingsError("--registration private needs --mail: without it no address can be verified")
         if self.profile == "nist":
@@ -646,6 +655,13 @@ class Settings:
             raise SettingsError("--breach-timeout must be shorter than --request-timeout, or nobody could register without it")
         if self.hash_memory * self.hash_time_cost > MAX_HASH_WORK_KIB:
             raise SettingsError("--hash-memory times --hash-time-cost must be at most 16 GiB: a hash would take many seconds")
+
+    def _check_services(self) -> None:
+        if self.service_credentials is not None:
+            try:
+                read_service_credentials(self.service_credentials)
+            except ValueError as error:
+                raise SettingsError(f"--service-credentials: {error}") from None
 
     @classmethod
     def load(cls, given: Mapping[str, str | None], environment: Mapping[str, str]) -> Self:
@@ -706,6 +722,12 @@ class Settings:
     def without_mail(self) -> Self:
         """Return the same settings for a program that mails nothing."""
         return self._with(mail=None)
+
+    def for_operators(self) -> Self:
+        """Return the same settings for their listener: no page of another origin has any business there, and no proxy."""
+        address = self.admin_address
+        is_plain = address is None or address.is_local
+        return self._with(cors_origins=(), trusted_proxies=(), no_tls=is_plain)
 
     def with_public_url(self, url: str) -> Self:
         """Return the same settings with a public URL. No file is read again: it may be a pipe."""

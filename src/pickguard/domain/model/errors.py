@@ -16,6 +16,7 @@ AccountsError
 ├── PreconditionFailed                       the caller's condition on the present state does not hold
 ├── IdempotencyKeyReused                     another request had this name
 ├── RegistrationClosed                       nobody can register
+├── InvalidServiceCredential                 another service has not proved which one it is
 ├── TokenSpent                               a mailed token proves nothing (used, void, expired, unknown, garbage)
 ├── RateLimited(limit, retry_after)          this was tried too often
 ├── Conflict                                 another write came first; inside the core only, use cases try again
@@ -103,6 +104,10 @@ class IdempotencyKeyReused(AccountsError):
 
 class RegistrationClosed(AccountsError):
     """Nobody can make an account for themselves here."""
+
+
+class InvalidServiceCredential(AccountsError):
+    """Another service has not proved which one it is. Unknown, wrong and garbage are not told apart, on purpose."""
 
 
 class TokenSpent(AccountsError):

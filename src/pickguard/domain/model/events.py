@@ -165,6 +165,13 @@ class PasswordRefused(Event):
 
 
 @attrs.frozen(kw_only=True)
+class ServiceRefused(Event):
+    """Another service asked about a token and could not prove which service it is."""
+
+    outcome: ClassVar[Outcome] = Outcome.FAILURE
+
+
+@attrs.frozen(kw_only=True)
 class FailuresNoted(Event):
     """Wrong passwords, of which the user is told now that the right one was given: so many, the last of them `at` this time."""
 

@@ -5,7 +5,9 @@ from typing import NewType
 from uuid import UUID
 
 UserId = NewType("UserId", UUID)
+"""The id of a user, for ever the same."""
 SessionId = NewType("SessionId", UUID)
+"""The id of a session, by which it is listed and ended. It opens nothing."""
 
 UUID7_RANDOM_BYTES = 10
 

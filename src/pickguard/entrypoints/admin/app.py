@@ -1,5 +1,6 @@
 """The aiohttp application for operators. Its answers have the form of all answers of the service."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -16,11 +17,21 @@ from pickguard.domain.model.identifiers import SessionId, UserId
 from pickguard.domain.model.users import User
 from pickguard.domain.services.administration import Administration
 from pickguard.entrypoints.admin.access import Gate, Operator, Right
+from pickguard.entrypoints.admin.description import (
+    DEFAULT_LIMIT,
+    DESCRIPTION_PATH,
+    LEAST_LIMIT,
+    METRICS_PATH,
+    MOST_LIMIT,
+    USER,
+    USERS,
+    admin_json,
+)
 from pickguard.entrypoints.admin.rendering import render_account, render_page, render_sessions, render_user
 from pickguard.entrypoints.bootstrap import Services
 from pickguard.entrypoints.http.app import add_routes, plain_app, request_id
-from pickguard.entrypoints.http.explanations import explain
-from pickguard.entrypoints.http.keys import SERVICES
+from pickguard.entrypoints.http.docs import describe
+from pickguard.entrypoints.http.keys import DESCRIPTION, SERVICES
 from pickguard.entrypoints.http.problems import ProblemError, problem
 from pickguard.entrypoints.http.requests import UUID_TEXT
 from pickguard.entrypoints.http.routes import JSON_TYPE
@@ -29,12 +40,6 @@ from pickguard.entrypoints.settings import Settings
 from pickguard.ports.directory import DirectoryEntry
 
 logger = logging.getLogger("pickguard.admin")
-
-USERS: Final = "/admin/v1/users"
-USER: Final = f"{USERS}/{{id}}"
-METRICS_PATH: Final = "/metrics"
-LEAST_LIMIT, DEFAULT_LIMIT, MOST_LIMIT = 1, 100, 1000
-"""Of the accounts on a page."""
 
 
 class Exposed(Protocol):
@@ -56,7 +61,7 @@ class Desk:
     services: Services
     gate: Gate
     expose: Callable[[str], Exposed]
-    """Writes the metrics down in the format that fits an Accept header."""
+    """Writes the metrics down in the format that fits an Accept header. Called in a thread."""
     note: Callable[[bool], None]
     """Is told of each request whether it was let in."""
 
@@ -66,13 +71,13 @@ OPERATOR = web.RequestKey("operator", Operator)
 
 
 def create_admin_app(settings: Settings, desk: Desk) -> web.Application:
-    """Return the application for operators."""
-    # No page of another origin has any business here, and no proxy stands between.
-    app = plain_app(attrs.evolve(settings, cors_origins=(), trusted_proxies=()))
+    """Return the application for operators. The settings are those `for_operators`."""
+    app = plain_app(settings)
     app[DESK] = desk
     app[SERVICES] = desk.services
+    app[DESCRIPTION] = admin_json(settings)
     app.middlewares.append(_let_in)
-    add_routes(app, (*ADMIN_ROUTES, (hdrs.METH_GET, "/problems/{slug}", explain)))
+    add_routes(app, ADMIN_ROUTES)
     return app
 
 
@@ -119,7 +124,8 @@ def _write_down(request: web.Request, operator: Operator, route: str | None, out
 
 async def show_metrics(request: web.Request) -> web.Response:
     """``GET /metrics``."""
-    exposed = request.app[DESK].expose(request.headers.get(hdrs.ACCEPT, ""))
+    # Some hundred lines take some milliseconds to write, for which the requests of others need not wait.
+    exposed = await asyncio.to_thread(request.app[DESK].expose, request.headers.get(hdrs.ACCEPT, ""))
     return web.Response(body=exposed.body, headers={hdrs.CONTENT_TYPE: exposed.content_type, hdrs.VARY: hdrs.ACCEPT})
 
 
@@ -204,6 +210,7 @@ async def show_activity(request: web.Request) -> web.Response:
 
 ADMIN_ROUTES: Final = (
     (hdrs.METH_GET, METRICS_PATH, show_metrics),
+    (hdrs.METH_GET, DESCRIPTION_PATH, describe),
     (hdrs.METH_GET, USERS, list_users),
     (hdrs.METH_GET, USER, show_user),
     (hdrs.METH_DELETE, USER, delete_user),

@@ -21,7 +21,7 @@ _STYLE = (
     ":root{color-scheme:light dark;font:1.0625rem/1.6 system-ui,sans-serif;--quiet:#57606a;--line:#d0d7de;--link:#0a58ca}"
     "@media(prefers-color-scheme:dark){:root{--quiet:#9ea7b3;--line:#3d444d;--link:#79b8ff}}"
     "body{max-width:40rem;margin:0 auto;padding:4rem 1.25rem 2rem}"
-    "p.status{margin:0;color:var(--quiet);letter-spacing:.02em}"
+    ".status{margin:0;color:var(--quiet);letter-spacing:.02em}"
     "h1{margin:.25rem 0 1rem;font-size:1.75rem;line-height:1.25}"
     "code{font-family:ui-monospace,monospace;font-size:.9375em;overflow-wrap:anywhere}"
     "a{color:var(--link)}"

@@ -7,13 +7,14 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import attrs
 import orjson
 
 from pickguard.domain.model import errors
 from pickguard.domain.model.limits import Limit
 from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import EXPOSED_HEADERS
-from pickguard.entrypoints.http.operations import BEARER, TAGS, Operation, Success, operations
+from pickguard.entrypoints.http.operations import BEARER, CREDENTIAL, TAGS, Operation, Success, operations
 from pickguard.entrypoints.http.problems import (
     CHALLENGE,
     CONTENT_TYPE,
@@ -24,7 +25,7 @@ from pickguard.entrypoints.http.problems import (
     problem,
     respond,
 )
-from pickguard.entrypoints.http.requests import JSON, JSON_OR_MERGE_PATCH
+from pickguard.entrypoints.http.requests import FORM, JSON, JSON_OR_MERGE_PATCH
 from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.http.shapes import Schema, Shapes, example_of
 from pickguard.entrypoints.settings import Settings
@@ -66,6 +67,7 @@ _OCCURRENCES: Final[tuple[errors.AccountsError, ...]] = (
     errors.InvalidCredentials(),
     errors.WrongPassword(),
     errors.InvalidToken(),
+    errors.InvalidServiceCredential(),
     errors.ReauthenticationRequired(timedelta(minutes=15)),
     errors.SessionNotFound(),
     errors.RegistrationClosed(),
@@ -152,13 +154,33 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
 def openapi_document(settings: Settings) -> dict[str, Any]:
     """Return the description of the API that a service with these settings has. Nothing is opened for it.
 
-    Raises `LookupError` where a route has no operation, or an operation no route with any settings.
+    Raises `LookupError` where a route has no operation.
     """
     described = operations(settings)
     served = [(method, path) for method, path, _ in routes(settings)]
     if missing := [line for line in served if line not in described]:
         raise LookupError(f"these routes are not described in operations.py: {missing}")
-    return _Document(settings).build({line: described[line] for line in served})
+    api = DescribedApi(info=_info(settings), servers=_servers(settings), tags=TAGS, parameters=_PARAMETERS, security=_SECURITY)
+    return describe_api(api, {line: described[line] for line in served}, settings)
+
+
+@attrs.frozen(kw_only=True)
+class DescribedApi:
+    """What a description says of an API beside its operations."""
+
+    info: Schema
+    servers: list[Schema]
+    tags: Mapping[str, str]
+    """The groups of operations, in the order in which they are shown."""
+    parameters: Mapping[str, Schema]
+    """Those that operations name."""
+    security: Mapping[str | None, Mapping[str, Schema]]
+    """The schemes of each kind of proof, of which any one is enough."""
+
+
+def describe_api(api: DescribedApi, described: Mapping[tuple[str, str], Operation], settings: Settings) -> dict[str, Any]:
+    """Return the description of an API of a service with these settings."""
+    return _Document(api, settings).build(described)
 
 
 @lru_cache(maxsize=8)
@@ -170,8 +192,8 @@ def openapi_json(settings: Settings) -> bytes:
 class _Document:
     """Makes one document. What several operations share becomes a component."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, api: DescribedApi, settings: Settings) -> None:
+        self._api = api
         self._shapes = Shapes(settings)
         self._responses: dict[str, Schema] = {}
         self._parameters: dict[str, Schema] = {}
@@ -186,25 +208,31 @@ class _Document:
         for slug in ("not-found", "method-not-allowed"):  # which are of no operation
             self._problem((slug,))
         tags = {operation.tag for operation in described.values()}
+        proofs = {operation.security for operation in described.values()}
         return {
             "openapi": "3.1.0",
-            "info": _info(self._settings),
-            "servers": _servers(self._settings),
-            "tags": [{"name": name, "description": text} for name, text in TAGS.items() if name in tags],
+            "info": self._api.info,
+            "servers": self._api.servers,
+            "tags": [{"name": name, "description": text} for name, text in self._api.tags.items() if name in tags],
             "paths": paths,
             "components": {
                 "schemas": dict(sorted({**self._shapes.components, **_problem_schemas()}.items())),
                 "responses": dict(sorted(self._responses.items())),
                 "parameters": dict(sorted(self._parameters.items())),
                 "headers": {name: header for name, header in sorted(self._headers.items()) if name in self._used_headers},
-                "securitySchemes": {BEARER: _BEARER_SCHEME},
+                "securitySchemes": {
+                    name: scheme
+                    for kind, offered in self._api.security.items()
+                    if kind in proofs
+                    for name, scheme in offered.items()
+                },
             },
         }
 
     def _operation(self, operation: Operation) -> Schema:
         responses = {str(each.status): self._success(each) for each in operation.successes}
         for status, slugs in sorted(_by_status(operation.all_problems()).items()):
-            responses[str(status)] = self._problem(slugs, merge_patch=operation.body_types == JSON_OR_MERGE_PATCH)
+            responses[str(status)] = self._problem(slugs, body_types=operation.body_types)
         content: Schema = {
             "operationId": operation.name,
             "tags": [operation.tag],
@@ -212,7 +240,7 @@ class _Document:
             "description": operation.description,
             "parameters": [self._parameter(name) for name in (*operation.parameters, "X-Request-ID")],
             "responses": dict(sorted(responses.items())),
-            "security": [] if operation.security is None else [{operation.security: []}],
+            "security": [{name: []} for name in self._api.security.get(operation.security, ())],
         }
         if operation.body is not None:
             schema = self._shapes.reference(operation.body)
@@ -227,7 +255,10 @@ class _Document:
         content: Schema = {}
         if success.shape is not None:
             schema = self._shapes.reference(success.shape)
-            content[JSON[0]] = {"schema": schema, "example": example_of(schema, self._shapes.components)}
+            example = example_of(schema, self._shapes.components)
+            if success.other_shape is not None:
+                schema = {"oneOf": [schema, self._shapes.reference(success.other_shape)]}
+            content[JSON[0]] = {"schema": schema, "example": example}
         if success.anything:
             content[JSON[0]] = {"schema": {"type": "object"}}
         for kind in success.texts:
@@ -235,17 +266,19 @@ class _Document:
         response: Schema = {"description": success.description, "headers": self._named((*success.headers, *self._every))}
         return {**response, "content": content} if content else response
 
-    def _problem(self, slugs: Sequence[str], *, merge_patch: bool = False) -> Schema:
+    def _problem(self, slugs: Sequence[str], *, body_types: tuple[str, ...] = JSON) -> Schema:
         kinds = [TYPES[slug] for slug in slugs]
         names = [*dict.fromkeys(name for each in kinds for name in _PROBLEM_HEADERS.get(each.slug, ()))]
         component = "Or".join(slug.title().replace("-", "") for slug in slugs)
         if "unsupported-media-type" in slugs:
-            names.append("Accept-Patch" if merge_patch else "Accept")
-            component += "OfPatch" if merge_patch else ""
+            name, suffix = _ACCEPTED[body_types]
+            names.append(name)
+            component += suffix
         if component not in self._responses:
             examples = {each.slug: _example_of(each) for each in kinds}
             self._responses[component] = {
                 "description": " ".join(f"{each.title} ([{each.slug}]({each.path.lstrip('/')}))." for each in kinds),
+                "x-problems": [each.path for each in kinds],
                 "headers": self._named((*names, *self._every)),
                 "content": {CONTENT_TYPE: {"schema": _schema_of(kinds), "examples": examples}},
             }
@@ -253,7 +286,7 @@ class _Document:
 
     def _parameter(self, name: str) -> Schema:
         component = "".join(word.title() for word in name.replace("-", " ").split())
-        self._parameters[component] = _PARAMETERS[name]
+        self._parameters[component] = self._api.parameters.get(name) or _PARAMETERS[name]
         return {"$ref": f"#/components/parameters/{component}"}
 
     def _named(self, components: Iterable[str]) -> dict[str, Schema]:
@@ -273,12 +306,35 @@ _PROBLEM_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "overloaded": ("Retry-After",),
     "store-unavailable": ("Retry-After",),
 }
+_ACCEPTED: Final[Mapping[tuple[str, ...], tuple[str, str]]] = {
+    JSON: ("Accept", ""),
+    JSON_OR_MERGE_PATCH: ("Accept-Patch", "OfPatch"),
+    FORM: ("Accept-of-a-form", "OfForm"),
+}
+"""By what a body may be: the header that says so where it is something else, and what the answer is called."""
 _BEARER_SCHEME: Final[Schema] = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "opaque, begins with pg_",
     "description": "The access_token of a log-in (POST /v1/sessions), in the header Authorization and nowhere else (RFC 6750).",
 }
+_SECURITY: Final[Mapping[str | None, Mapping[str, Schema]]] = {
+    BEARER: {BEARER: _BEARER_SCHEME},
+    CREDENTIAL: {
+        "serviceBasic": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The name of another service and its secret, each encoded as in a form (RFC 6749, section 2.3.1).",
+        },
+        "serviceSecret": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "opaque, begins with pgs_",
+            "description": "The secret of another service.",
+        },
+    },
+}
+"""The schemes of each kind of proof, of which any one is enough."""
 
 
 def _by_status(slugs: Iterable[str]) -> dict[int, tuple[str, ...]]:
@@ -316,6 +372,7 @@ def _headers(settings: Settings) -> dict[str, Schema]:
         "Retry-After": _header("Whole seconds until it may be tried again.", {"pattern": "^[1-9][0-9]*$"}, "1"),
         "Allow": _header("The methods that the resource has.", {}, "GET,HEAD,PATCH,DELETE"),
         "Accept": _header("What would have been accepted.", {"const": ", ".join(JSON)}),
+        "Accept-of-a-form": _header("What would have been accepted.", {"const": ", ".join(FORM)}),
         "Accept-Patch": _header("What would have been accepted.", {"const": ", ".join(JSON_OR_MERGE_PATCH)}),
         "Vary-by-type": _header("What the answer depends on.", {"const": f"Accept{vary}"}),
         "Vary-by-encoding": _header("What the answer depends on.", {"const": f"Accept-Encoding{vary}"}),
@@ -340,6 +397,7 @@ def _headers(settings: Settings) -> dict[str, Schema]:
 _WITH_A_NAME_OF_THEIR_OWN: Final = {
     "Content-Security-Policy-of-a-page": "Content-Security-Policy",
     "Vary-by-type": "Vary",
+    "Accept-of-a-form": "Accept",
     "Vary-by-encoding": "Vary",
 }
 """Headers that have another value, or another reason, in some answers: their components, and what they are called there."""
@@ -407,13 +465,9 @@ def _closed(description: str, members: Schema) -> Schema:
 
 
 def _schema_of(kinds: Sequence[ProblemType]) -> Schema:
+    # One class for all of them, as generated clients want it. Which types a response can be is said beside it, in x-problems.
     name = "ProblemWithFaults" if kinds[0].status == HTTPStatus.UNPROCESSABLE_ENTITY else "Problem"
-    narrowed = {
-        "type": {"enum": [each.path for each in kinds]},
-        "title": {"enum": [each.title for each in kinds]},
-        "status": {"const": kinds[0].status},
-    }
-    return {"allOf": [{"$ref": f"#/components/schemas/{name}"}, {"properties": narrowed}]}
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _example_of(kind: ProblemType) -> Schema:

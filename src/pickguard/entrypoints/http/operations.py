@@ -1,8 +1,8 @@
 """What each operation of the API reads and answers: the declarations that the API's description is made of.
 
-A route without one is refused when the application is made, and so is one without a route. Which schema a body or an answer has
-is said by naming its class in `schemas`; the statuses that many operations share follow from what an operation is said to do.
-Tests hold every answer of the service to what stands here.
+A route without one is refused when the application is made; one without a route fails a test. Which schema a body or an answer
+has is said by naming its class in `schemas`; the statuses that many operations share follow from what an operation is said to
+do. Tests hold every answer of the service to what stands here.
 """
 
 from collections.abc import Mapping
@@ -11,18 +11,21 @@ from typing import Final
 import attrs
 
 from pickguard.domain.services.registration import RegistrationMode
-from pickguard.entrypoints.http.requests import JSON, JSON_OR_MERGE_PATCH
+from pickguard.entrypoints.http.requests import FORM, JSON, JSON_OR_MERGE_PATCH
 from pickguard.entrypoints.http.schemas import (
     ChangeBody,
+    IntrospectionForm,
     LogInBody,
     MailedTokenBody,
     ReauthenticationBody,
     RegistrationBody,
     ResetBody,
     ResetRequestBody,
+    ShownActiveToken,
     ShownActivity,
     ShownExplanation,
     ShownExplanations,
+    ShownInactiveToken,
     ShownLogIn,
     ShownSession,
     ShownSessions,
@@ -35,17 +38,21 @@ USERS: Final = "Users"
 SESSIONS: Final = "Sessions"
 EMAILS: Final = "E-mail addresses"
 RESETS: Final = "Password resets"
+TOKENS: Final = "Tokens"
 SERVICE: Final = "Service"
 TAGS: Final[Mapping[str, str]] = {
     USERS: "Registering, and one's own account.",
     SESSIONS: "Logging in, and the sessions that are open.",
     EMAILS: "Showing that an address is one's own, by a token that is mailed to it.",
     RESETS: "A new password without the old one, by a token that is mailed.",
+    TOKENS: "For other services: whose a token is that they were sent.",
     SERVICE: "The service itself, and its description.",
 }
 """The groups of operations, in the order in which they are shown."""
 
 BEARER: Final = "bearer"
+CREDENTIAL: Final = "credential"
+"""That of another service, which it can give in two ways."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +62,8 @@ class Success:
     status: int
     description: str
     shape: type | None = None
+    other_shape: type | None = None
+    """What its body can be as well."""
     anything: bool = False
     """Whether its body is JSON that is described elsewhere."""
     texts: tuple[str, ...] = ()
@@ -88,9 +97,12 @@ class Operation:
         """Return every problem that it can answer with."""
         found = ["malformed-request", "target-too-long", "expectation-failed", "headers-too-large", *self.problems]
         if self.body is not None:
-            found += ["malformed-body", "request-timeout", "body-too-large", "unsupported-media-type", "invalid-body"]
+            found += ["malformed-body", "request-timeout", "body-too-large", "unsupported-media-type"]
+            found += ["invalid-body"] if self.body_types != FORM else []
         if self.security == BEARER:
             found += ["authentication-required", "invalid-token"]
+        if self.security == CREDENTIAL:
+            found.append("invalid-client")
         if self.reaches_store:
             found += ["internal-error", "store-unavailable"]
         if self.may_have_to_wait:
@@ -106,7 +118,8 @@ Operations = Mapping[tuple[str, str], Operation]
 
 def operations(settings: Settings) -> Operations:
     """Return all operations by method and path, as they are with these settings."""
-    return {**_users(settings), **_sessions(settings), **_mailed(settings), **_service()}
+    services = _services() if settings.service_credentials is not None else {}
+    return {**_users(settings), **_sessions(settings), **_mailed(settings), **services, **_service()}
 
 
 _TAGGED: Final = "The ETag is strong and changes with anything that the User shows."
@@ -302,6 +315,32 @@ def _sessions(settings: Settings) -> Operations:
             successes=(Success(status=204, description="It has ended."),),
             problems=("not-found",),
             may_have_to_wait=True,
+        ),
+    }
+
+
+def _services() -> Operations:
+    return {
+        ("POST", "/v1/introspection"): Operation(
+            name="introspectToken",
+            tag=TOKENS,
+            summary="Ask whose a token is",
+            description=(
+                "Tells a service that has a credential whom a token stands for (RFC 7662). The token in the body is what is "
+                "asked about; the header is for the credential. To ask is to use the session. A parameter that comes twice is "
+                "refused."
+            ),
+            security=CREDENTIAL,
+            body=IntrospectionForm,
+            body_types=FORM,
+            successes=(
+                Success(
+                    status=200,
+                    description="What the token is: look at active.",
+                    shape=ShownActiveToken,
+                    other_shape=ShownInactiveToken,
+                ),
+            ),
         ),
     }
 

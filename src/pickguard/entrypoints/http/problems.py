@@ -16,6 +16,7 @@ from pickguard.domain.model.errors import AccountsError, Fault
 
 CONTENT_TYPE = "application/problem+json"
 CHALLENGE = 'Bearer realm="pickguard"'
+SERVICE_CHALLENGE = f'{CHALLENGE}, Basic realm="pickguard", charset="UTF-8"'
 
 
 @attrs.frozen(kw_only=True)
@@ -67,10 +68,11 @@ TYPES = _types(
     ProblemType(
         slug="malformed-body",
         status=400,
-        title="The body is not acceptable JSON",
+        title="The body cannot be read",
         explanation=(
             "The body must be one JSON text in UTF-8 without a byte order mark. Refused are duplicate keys, NaN and Infinity, "
-            "numbers too large for a double, and more than 16 levels of nesting."
+            "numbers too large for a double, and more than 16 levels of nesting. An introspection takes a form in its place, "
+            "application/x-www-form-urlencoded, that names no parameter twice."
         ),
     ),
     ProblemType(
@@ -90,6 +92,16 @@ TYPES = _types(
         status=401,
         title="The e-mail address or the password is wrong",
         explanation="No account has this e-mail address and this password. Which of the two is wrong is not said.",
+    ),
+    ProblemType(
+        slug="invalid-client",
+        status=401,
+        title="The service has not proved which one it is",
+        explanation=(
+            "Only services with a credential may ask whose a token is. Send its name and its secret by HTTP Basic, or the "
+            "secret alone in the header Authorization: Bearer SECRET. Operators make credentials with pickguard "
+            "service-credential."
+        ),
     ),
     ProblemType(
         slug="wrong-password",
@@ -283,6 +295,9 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
         "invalid-token",
         "The bearer token opens nothing. Log in for a new one.",
         WWW_Authenticate=f'{CHALLENGE}, error="invalid_token"',
+    ),
+    errors.InvalidServiceCredential: _plain(
+        "invalid-client", "This is no credential of a service that is known here.", WWW_Authenticate=SERVICE_CHALLENGE
     ),
     errors.ReauthenticationRequired: lambda error: problem(
         "reauthentication-required",

@@ -1,15 +1,17 @@
 """What is read of a request: the bearer token, the body, conditions and parameters. Each refusal is a problem."""
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
+from urllib.parse import parse_qsl, unquote_plus
 
 import attrs
 from aiohttp import HttpVersion11, hdrs, web
 
-from pickguard.domain.model.errors import InvalidToken
+from pickguard.domain.model.errors import InvalidServiceCredential, InvalidToken
 from pickguard.domain.model.sessions import Client
 from pickguard.entrypoints.http import strict_json
 from pickguard.entrypoints.http.forwarding import client_address
@@ -47,6 +49,9 @@ UUID_TEXT: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]
 JSON: Final = ("application/json",)
 JSON_OR_MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 FORM: Final = ("application/x-www-form-urlencoded",)
+_MAX_PARAMETERS: Final = 32
+# The URL Standard, section 5.1: what a form has for anything else is written in percents.
+_FORM_TEXT = re.compile(r"(?:[A-Za-z0-9._~*+&=!$'(),;:@/?-]|%[0-9A-Fa-f]{2})*+", re.ASCII)
 
 
 def bearer_token(request: web.Request) -> str:
@@ -120,6 +125,47 @@ async def read_form(request: web.Request) -> bytes:
     """Return a form that a browser sent, encoded as it is. Raises problems for its type, its size and its pace."""
     _check_type(request, FORM)
     return await _read_body(request)
+
+
+async def read_parameters(request: web.Request) -> dict[str, str]:
+    """Return the parameters of a form (RFC 6749, appendix B). Raises problems as `read_json` does.
+
+    A parameter that is sent twice is a problem, one without a value is as if it were not there (section 3.1).
+    """
+    text = (await read_form(request)).decode("ascii", "replace")
+    if not _FORM_TEXT.fullmatch(text):
+        raise ProblemError(problem("malformed-body", "The body has characters that a form writes as percent signs and digits."))
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        raise ProblemError(problem("malformed-body", "The form is not UTF-8.")) from None
+    except ValueError:
+        raise ProblemError(problem("malformed-body", f"A form has at most {_MAX_PARAMETERS} parameters.")) from None
+    form = dict(pairs)
+    if len(form) < len(pairs):
+        raise ProblemError(problem("malformed-body", "The form has a parameter twice."))
+    return {name: value for name, value in form.items() if value}
+
+
+def service_credential(request: web.Request) -> tuple[str | None, str]:
+    """Return what a service calls itself, None where it does not, and its secret: by HTTP Basic or as a bearer.
+
+    RFC 6749, section 2.3.1: name and secret are encoded as a form is before they become the user and the password of RFC 7617.
+    Raises `InvalidServiceCredential` for what cannot be either.
+    """
+    scheme, _, content = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    content = content.strip(" ")
+    if scheme.lower() == "bearer":
+        return None, content
+    if scheme.lower() != "basic":
+        raise InvalidServiceCredential
+    try:
+        name, colon, secret = base64.b64decode(content, validate=True).decode("ascii").partition(":")
+    except ValueError:
+        raise InvalidServiceCredential from None
+    if not colon:
+        raise InvalidServiceCredential
+    return unquote_plus(name), unquote_plus(secret)
 
 
 def has_parameter(request: web.Request, name: str, value: str) -> bool:

@@ -15,6 +15,7 @@ from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.verification import Verification
 from pickguard.entrypoints.http.docs import DOCS_ROUTES
 from pickguard.entrypoints.http.explanations import PROBLEM_ROUTES
+from pickguard.entrypoints.http.introspection import SERVICE_ROUTES
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import ProblemError
 from pickguard.entrypoints.http.requests import (
@@ -274,8 +275,9 @@ def routes(settings: Settings) -> tuple[tuple[str, str, Handler], ...]:
     Each of them is described in `operations`.
     """
     mail = MAIL_ROUTES if settings.mail is not None else ()
+    services = SERVICE_ROUTES if settings.service_credentials is not None else ()
     docs = DOCS_ROUTES if settings.docs == "on" else ()
-    return (*ROUTES, *mail, *PROBLEM_ROUTES, *docs)
+    return (*ROUTES, *mail, *services, *PROBLEM_ROUTES, *docs)
 
 
 def _verification(request: web.Request) -> Verification:

@@ -14,7 +14,7 @@ from pickguard.domain.model.errors import Fault, InvalidFields
 from pickguard.domain.model.identifiers import SessionId
 from pickguard.domain.model.sessions import Session, SessionRules
 from pickguard.domain.model.users import EMAIL_MAX_LENGTH, User
-from pickguard.domain.services.authentication import LoggedIn
+from pickguard.domain.services.authentication import LoggedIn, Principal
 from pickguard.domain.services.sessions import SessionList
 from pickguard.entrypoints.http.shapes import (
     EMAIL,
@@ -41,6 +41,7 @@ CURRENT_PASSWORD: Final = {
 }
 
 _USER_ID: Final = "01a20465-bea2-7890-b8a2-323b036c17a3"
+_TOKEN: Final = f"pg_{'A' * 64}112b7160"
 _SESSION_ID: Final = "01a20465-bef6-7a56-903c-b26f4fa2fa4a"
 _EARLIER: Final = "2026-11-22T17:55:06.530Z"
 _NOW: Final = "2026-11-22T17:55:06.614Z"
@@ -157,7 +158,7 @@ class ShownLogIn(TypedDict):
         described(
             "The token that opens the session. It is shown this once; keep it like a password.",
             pattern="^pg_[A-Za-z0-9_-]+$",
-            example=f"pg_{'A' * 64}112b7160",
+            example=_TOKEN,
         ),
     ]
     token_type: Annotated[Literal["Bearer"], described("How the token is sent: Authorization: Bearer TOKEN.")]
@@ -199,10 +200,45 @@ class ShownExplanations(TypedDict):
     problems: list[ShownExplanation]
 
 
+_SECONDS: Final = {"minimum": 0}
+
+
+class ShownActiveToken(TypedDict):
+    """A token that opens a session (RFC 7662, section 2.2)."""
+
+    active: Annotated[bool, described("That the token opens something.", const=True)]
+    token_type: Literal["Bearer"]
+    sub: Annotated[str, described("The user's id, which stays the same for ever.", example=_USER_ID, **UUID)]
+    sid: Annotated[str, described("The session's id.", example=_SESSION_ID, **UUID)]
+    username: Annotated[str, described("The user's e-mail address.", example="ada@example.com")]
+    iat: Annotated[int, described("When the token was issued, in seconds since 1970.", example=1767323045, **_SECONDS)]
+    exp: Annotated[int, described("When it ends unless it is used before, likewise.", example=1768532645, **_SECONDS)]
+    auth_time: Annotated[int, described("When the password was proved last, likewise.", example=1767323045, **_SECONDS)]
+    name: Annotated[str, described("What the person wants to be called.", example="Ada Lovelace")]
+    email: Annotated[str, described("The e-mail address, as in username.", example="ada@example.com")]
+    email_verified: Annotated[bool, described("Whether it was shown to be the user's.", example=True)]
+
+
+class ShownInactiveToken(TypedDict):
+    """A token that opens nothing: unknown, expired, revoked or garbage, of which nothing more is said."""
+
+    active: Annotated[bool, described("That the token opens nothing.", const=False)]
+
+
 class ShownStatus(TypedDict):
     """That all is well."""
 
     status: Literal["ok"]
+
+
+@attrs.frozen(kw_only=True)
+class IntrospectionForm:
+    """``POST /v1/introspection``. Other parameters are ignored."""
+
+    token: str = attrs.field(repr=False, metadata={SHAPE: described("The token that is asked about.", example=_TOKEN)})
+    token_type_hint: str | None = attrs.field(
+        default=None, metadata={SHAPE: described("Ignored: there is one kind of token.", example="access_token")}
+    )
 
 
 class _NotText(TypeError):
@@ -303,6 +339,32 @@ def render_log_in(logged_in: LoggedIn, rules: SessionRules, *, with_pending: boo
         "expires_in": int((session.expires_at(rules) - session.last_used_at).total_seconds()),
         "session": _session(session, rules, session.id),
         "user": _user(logged_in.user, with_pending=with_pending),
+    }
+    return orjson.dumps(shown)
+
+
+def render_introspection(principal: Principal | None, rules: SessionRules) -> bytes:
+    """Return what a token is as JSON: the members of RFC 7662, section 2.2, and claims that OpenID Connect has names for.
+
+    A token is issued when the password is proved, so it was issued (`iat`) at `auth_time`. `exp` moves with each use.
+    """
+    if principal is None:
+        nothing: ShownInactiveToken = {"active": False}
+        return orjson.dumps(nothing)
+    user, session = principal.user, principal.session
+    proved = int(session.authenticated_at.timestamp())
+    shown: ShownActiveToken = {
+        "active": True,
+        "token_type": "Bearer",
+        "sub": str(user.id),
+        "sid": str(session.id),
+        "username": user.email.value,
+        "iat": proved,
+        "exp": int(session.expires_at(rules).timestamp()),
+        "auth_time": proved,
+        "name": user.name.value,
+        "email": user.email.value,
+        "email_verified": user.email_verified,
     }
     return orjson.dumps(shown)
 

@@ -20,7 +20,7 @@ from pickguard.entrypoints.pages.forms import Form, read_form
 from pickguard.entrypoints.pages.refusals import refuse, retry_after
 from pickguard.entrypoints.pages.rendering import render, texts_of
 from pickguard.entrypoints.pages.texts import fill
-from pickguard.entrypoints.pages.visitors import redirect
+from pickguard.entrypoints.pages.visitors import end_former_session, redirect
 
 
 async def show_verify(request: web.Request) -> web.Response:
@@ -102,8 +102,9 @@ async def reset(request: web.Request) -> web.Response:
         await _recovery(request).reset(form["token"], password=form["password"], client=client_of(request))
     except AccountsError as error:
         return _page(request, "reset.html", refuse(form, error, texts_of(request)), error)
+    await end_former_session(request)  # which may be another account's
     response = redirect(request, "sign-in", done="reset")
-    forget_session(response)  # whosever it was in this browser: the reset has ended it, or it is another account's
+    forget_session(response)
     return response
 
 

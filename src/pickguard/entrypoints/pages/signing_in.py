@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from pickguard.domain.model.errors import AccountsError, InvalidToken, Unavailable
+from pickguard.domain.model.errors import AccountsError, InvalidToken
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.requests import client_of
@@ -14,7 +14,15 @@ from pickguard.entrypoints.pages.cookies import forget_session, session_cookie
 from pickguard.entrypoints.pages.forms import Form, read_form
 from pickguard.entrypoints.pages.refusals import refuse, retry_after
 from pickguard.entrypoints.pages.rendering import render, texts_of
-from pickguard.entrypoints.pages.visitors import SIGNED_IN, begin_session, next_of, notice_of, redirect, visitor_of
+from pickguard.entrypoints.pages.visitors import (
+    SIGNED_IN,
+    begin_session,
+    end_former_session,
+    next_of,
+    notice_of,
+    redirect,
+    visitor_of,
+)
 
 
 async def show_sign_in(request: web.Request) -> web.Response:
@@ -37,7 +45,7 @@ async def sign_in(request: web.Request) -> web.Response:
         )
     except AccountsError as error:
         return _sign_in_page(request, refuse(form, error, texts_of(request)), error)
-    await _end_former(request)
+    await end_former_session(request)
     page = next_of(form["next"])
     return begin_session(request, redirect(request, page, done=SIGNED_IN), logged_in)
 
@@ -83,9 +91,9 @@ async def sign_up(request: web.Request) -> web.Response:
         return _sign_up_page(request, refuse(form, error, texts_of(request)), error)
     try:
         logged_in = await services.authentication.log_in(email=given["email"], password=given["password"], client=client)
-    except (AccountsError, TimeoutError):  # the account is there, and that is what was asked for
+    except AccountsError:  # the account is there, and that is what was asked for
         return redirect(request, "sign-in", done="sign-in-now")
-    await _end_former(request)
+    await end_former_session(request)
     done = "welcome-mail" if services.has_mail else "welcome"
     return begin_session(request, redirect(request, done=done), logged_in)
 
@@ -100,14 +108,6 @@ async def sign_out(request: web.Request) -> web.Response:
     response = redirect(request, "sign-in", done="signed-out")
     forget_session(response)
     return response
-
-
-async def _end_former(request: web.Request) -> None:
-    """End the session that the browser had before, since nobody will hold its token any more (ASVS 5.0 7.2.4)."""
-    token = session_cookie(request)
-    if token is not None:
-        with contextlib.suppress(InvalidToken, Unavailable):
-            await request.app[SERVICES].sessions.log_out(token, client=client_of(request))
 
 
 def _sign_in_page(request: web.Request, form: Form, error: AccountsError | None = None) -> web.Response:

@@ -1,5 +1,6 @@
 """Who looks at a page, and where they are led who are not signed in."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Final
@@ -7,11 +8,12 @@ from typing import Final
 import attrs
 from aiohttp import hdrs, web
 
-from pickguard.domain.model.errors import InvalidToken
+from pickguard.domain.model.errors import InvalidToken, Unavailable
 from pickguard.domain.model.sessions import Session
 from pickguard.domain.model.users import User
 from pickguard.domain.services.authentication import LoggedIn
 from pickguard.entrypoints.http.keys import SERVICES
+from pickguard.entrypoints.http.requests import client_of
 from pickguard.entrypoints.pages.cookies import forget_session, session_cookie, set_session
 from pickguard.entrypoints.pages.rendering import PAGES, texts_of
 
@@ -70,9 +72,17 @@ def begin_session(request: web.Request, response: web.Response, logged_in: Logge
     return response
 
 
+async def end_former_session(request: web.Request) -> None:
+    """End the session that the browser had before, since nobody will hold its token any more (ASVS 5.0 7.2.4)."""
+    token = session_cookie(request)
+    if token is not None:
+        with contextlib.suppress(InvalidToken, Unavailable):
+            await request.app[SERVICES].sessions.log_out(token, client=client_of(request))
+
+
 def notice_of(request: web.Request) -> str:
     """Return what was just done, in words, where the query says so; "" where it says nothing that there are words for."""
-    return str(getattr(texts_of(request).done, request.query.get("done", ""), ""))
+    return str(vars(texts_of(request).done).get(request.query.get("done", ""), ""))
 
 
 def next_of(name: str) -> str:
