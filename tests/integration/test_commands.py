@@ -496,10 +496,12 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def interrupt(self) -> int:
-        """Press Ctrl-C until it ends: what comes a moment before Python waits for a line, it only notes."""
-        while not select.select([self._fd], [], [], 0.5)[0] or self._read(may_end=True):
+        """Press Ctrl-C until it ends: one that comes just before Python waits for a line is only noted until there is one."""
+        while True:
             self.type("\x03")
-        return self.end()
+            while select.select([self._fd], [], [], 3.0)[0]:
+                if not self._read(may_end=True):
+                    return self.end()
 
     def end(self) -> int:
         with_more = True
