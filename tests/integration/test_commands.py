@@ -132,6 +132,19 @@ def test_an_account_is_disabled_and_enabled(run: Run) -> None:
     assert run("users", "show", ADA, "--json").document["obstacles"] == []
 
 
+def test_an_account_that_its_user_has_deleted_is_restored(run: Run, tmp_path: Path) -> None:
+    file = written(tmp_path / "users.ndjson", user(1, deletes_at="2999-01-01T00:00:00Z"))
+    assert run("import", file).status == 0
+    deleted = "user1@example.com"
+    assert run("users", "show", deleted, "--json").document["obstacles"] == ["deleted"]
+    assert "pickguard users restore" in run("users", "show", deleted).output
+    assert json.loads(run("export").output)["deletes_at"] == "2999-01-01T00:00:00.000Z"
+    assert run("users", "restore", deleted).output == "user1@example.com is restored\n"
+    assert run("users", "restore", deleted).output == "user1@example.com had not been deleted\n"
+    assert run("users", "show", deleted, "--json").document["obstacles"] == []
+    assert run("users", "list", "--json").documents[0]["deletes_at"] is None
+
+
 def test_it_is_shown_that_an_address_has_to_be_verified_where_the_service_is_private(run: Run) -> None:
     create(run)
     private = {"PICKGUARD_REGISTRATION": "private", "PICKGUARD_MAIL": "console:"}
@@ -646,6 +659,6 @@ def test_a_shell_completes_commands_and_options() -> None:
         return [line.partition(",")[2] for line in output.splitlines()]
 
     assert completed("pickguard ", 1) == list(COMMANDS)
-    assert completed("pickguard users re", 2) == ["revoke-sessions"]
+    assert completed("pickguard users re", 2) == ["restore", "revoke-sessions"]
     assert "--dry-run" in completed("pickguard users delete --", 3)
     assert completed("pickguard completion ", 2) == ["bash", "zsh", "fish"]

@@ -105,29 +105,35 @@ async def test_every_line_is_imported_or_refused_for_reasons(path: Path, service
     written(
         path,
         user(1, email_verified=True, created_at="2019-05-06T07:08:09Z", id=ID.format(1)),
-        user(2, disabled=True),
+        user(2, disabled=True, deletes_at="2999-01-01T00:00:00Z"),
         "",
         user(3, email="no address", password_hash="none"),
         user(4, email="USER1@example.com"),
         user(5, email="user5@example.com", id=ID.format(1)),
         user(6, created_at="2999-01-01T00:00:00Z"),
-        user(7),
+        user(7, deletes_at=None),
+        user(8, deletes_at="1999-01-01T00:00:00Z"),
+        user(9, deletes_at="soon"),
     )
     state = await run(path, services)
-    assert state.counts == Counts(imported=3, refused=5)
-    assert (state.lines, state.is_done) == (8, True)
+    assert state.counts == Counts(imported=3, refused=7)
+    assert (state.lines, state.is_done) == (10, True)
     assert report(path) == [
         (3, ["empty_line"]),
         (4, ["invalid_email", "invalid_password_hash"]),
         (5, ["email_taken"]),
         (6, ["id_taken"]),
         (7, ["invalid_created_at"]),
+        (9, ["invalid_deletes_at"]),
+        (10, ["invalid_deletes_at"]),
     ]
     found = {entry.user.email.key: entry.user for entry in await listed(services.directory)}
     assert set(found) == {"user1@example.com", "user2@example.com", "user7@example.com"}
     first, second, last = (found[f"user{number}@example.com"] for number in (1, 2, 7))
     assert (str(first.id), first.email_verified, first.created_at.year) == (ID.format(1), True, 2019)
     assert (second.disabled, second.created_at) == (True, NOW)
+    assert second.deletes_at is not None
+    assert second.deletes_at.year == 2999
     assert last.id.version == 7
     assert {each.stat().st_mode & 0o777 for each in (report_of(path), progress_of(path))} == {0o600}
     assert HASH not in report_of(path).read_text() + progress_of(path).read_text()

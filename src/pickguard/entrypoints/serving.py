@@ -751,6 +751,8 @@ def _announcement(settings: Settings, base: str, certificate: Path | None, opera
         lines.append(f"  workers      {settings.workers}")
     if settings.mail_location is not None:
         lines.append(f"  mail         {settings.mail_location.shown}")
+    if not settings.no_pages:
+        lines.append(f"  pages        {base}/account (for people: sign up, sign in, see and change one's account)")
     if settings.docs == "on":
         lines.append(f"  API          {base}/docs (to read and to try)")
     if operators:

@@ -232,7 +232,12 @@ def enable_command(*, named: str, as_json: bool, **given: str | None) -> None:
     work(load(given), task)
 
 
-@command.command("restore", cls=Command, examples="pickguard users restore ada@example.com")
+@command.command(
+    "restore",
+    cls=Command,
+    short_help="Keep an account that its user deleted.",
+    examples="pickguard users restore ada@example.com",
+)
 @_user
 @_as_json
 @_on_a_store
