@@ -133,6 +133,13 @@ async def test_every_line_is_imported_or_refused_for_reasons(path: Path, service
     assert HASH not in report_of(path).read_text() + progress_of(path).read_text()
 
 
+async def test_a_clock_that_was_set_back_since_refuses_no_line(path: Path, services: Services) -> None:
+    written(path, user(1), user(2, created_at="2019-05-06T07:08:09Z"))
+    with Import.opened(path, store=STORE, now=NOW + timedelta(hours=1)) as running:
+        await running.run(services.imports, advance=lambda _: None)
+    assert running.state.counts == Counts(imported=2)
+
+
 async def test_where_nothing_is_refused_there_is_no_report(path: Path, services: Services) -> None:
     assert (await run(written(path, user(1)), services)).counts == Counts(imported=1)
     assert not report_of(path).exists()
