@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
@@ -139,6 +139,13 @@ async def test_every_line_is_imported_or_refused_for_reasons(path: Path, service
     assert HASH not in report_of(path).read_text() + progress_of(path).read_text()
 
 
+async def test_a_clock_that_was_set_back_since_refuses_no_line(path: Path, services: Services) -> None:
+    written(path, user(1), user(2, created_at="2019-05-06T07:08:09Z"))
+    with Import.opened(path, store=STORE, now=NOW + timedelta(hours=1)) as running:
+        await running.run(services.imports, advance=lambda _: None)
+    assert running.state.counts == Counts(imported=2)
+
+
 async def test_where_nothing_is_refused_there_is_no_report(path: Path, services: Services) -> None:
     assert (await run(written(path, user(1)), services)).counts == Counts(imported=1)
     assert not report_of(path).exists()
@@ -150,6 +157,27 @@ async def test_of_two_lines_with_one_address_the_first_one_gets_it(path: Path, s
     assert (await run(path, services, batch=batch)).counts == Counts(imported=1, refused=19)
     assert await names(services) == {"ada@example.com": "User 0"}
     assert [line for line, _ in report(path)] == list(range(2, 21))
+
+
+class LateFirst(MemoryAccounts):
+    """A store in which what is written first takes longest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pause = 10
+
+    async def add(self, account: Account, *, operation: bytes) -> None:
+        pause, self._pause = self._pause, 0
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        await super().add(account, operation=operation)
+
+
+async def test_the_first_line_with_an_address_gets_it_however_long_that_takes(path: Path) -> None:
+    written(path, user(1, email="ada@example.com"), user(2, email="ADA@example.com"))
+    async for services in opened(LateFirst()):
+        await run(path, services)
+        assert await names(services) == {"ada@example.com": "User 1"}
 
 
 async def test_an_import_that_is_done_does_nothing_more(path: Path, services: Services) -> None:
@@ -177,6 +205,10 @@ async def test_what_an_export_wrote_twice_is_there_once(path: Path, services: Se
     st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.booleans()), min_size=1, max_size=14),
     st.integers(1, 5),
     st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=4),
+)
+@example(made=[(0, False, False)], batch=1, crashes=[(0, True)])
+@example(
+    made=[(0, False, False), (1, True, False), (0, False, True), (2, False, False)], batch=4, crashes=[(2, True), (1, False)]
 )
 @examples(60)
 def test_wherever_it_crashes_it_ends_as_if_it_had_not(
