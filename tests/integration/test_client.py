@@ -343,6 +343,8 @@ def test_importing_it_brings_in_nothing_of_the_server(module: str) -> None:
         ("http://accounts.example.com", {}),
         ("http://127.0.0.1.example.com", {}),
         ("https://accounts.example.com", {"service_secret": "pg_x"}),
+        ("https://accounts.example.com", {"service_secret": f"{SECRET.reveal()}\n"}),
+        ("https://accounts.example.com", {"service_secret": "pgs_\u0660"}),
         ("https://accounts.example.com", {"ssl_context": ssl.create_default_context(), "ca": "x"}),
     ],
 )

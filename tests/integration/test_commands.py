@@ -348,6 +348,17 @@ def test_what_is_exported_is_imported_as_it_was(run: Run, store: str, tmp_path: 
     assert "password_hash" not in run("export", "--no-hashes").output
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(os.devnull)])
+def test_an_export_takes_the_place_of_nothing_but_files(run: Run, tmp_path: Path, make: Callable[[Path], object]) -> None:
+    out = tmp_path / "out"
+    make(out)
+    before = out.lstat()
+    seen = run("export", out, "--force")
+    assert (seen.status, seen.line) == (2, f"pickguard: {out} is no file: for a pipe or a device, export to standard output")
+    after = out.lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
 def test_a_link_is_no_way_to_have_an_export_written_elsewhere(run: Run, tmp_path: Path) -> None:
     create(run)
     (tmp_path / "theirs").write_text("untouched")

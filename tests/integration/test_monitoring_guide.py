@@ -82,6 +82,7 @@ def test_a_port_and_its_tokens_are_set_up_and_asked_as_it_says(tmp_path: Path) -
     assert (tmp_path / "admin-tokens").stat().st_mode & 0o077 == 0
     with served(serve, tmp_path) as service:
         assert f"http://127.0.0.1:{port} (administration and metrics)" in service.announcement
+        assert "Bearer $(" not in asking  # where other users of the machine could read it, among the arguments of curl
         metrics, users = (shell(line.replace("curl ", "curl -f -sS "), tmp_path) for line in asking.splitlines())
         assert "pickguard_workers 1.0" in metrics
         assert json.loads(users)["users"] == []

@@ -136,8 +136,8 @@ class PickguardClient:
         self._base = _read_base(base_url, allow_plain_http=allow_plain_http)
         if sum(each is not None for each in (ca, ssl_context, session)) > 1:
             raise ValueError("give one of ca, ssl_context and session")
-        if service_secret is not None and not service_secret.startswith("pgs_"):
-            raise ValueError("service_secret is no secret of a service: it begins with pgs_")
+        if service_secret is not None and not (service_secret.startswith("pgs_") and _is_sendable(service_secret)):
+            raise ValueError("service_secret is no secret of a service: it begins with pgs_, and has no space or end of line")
         self._ssl = ssl.create_default_context(cafile=ca) if ca is not None else ssl_context
         self._secret = service_secret
         self._timeout = timeout

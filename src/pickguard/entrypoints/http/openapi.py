@@ -12,7 +12,7 @@ import orjson
 
 from pickguard.domain.model import errors
 from pickguard.domain.model.limits import Limit
-from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
+from pickguard.entrypoints.http.answers import HEADERS, OF_A_PAGE, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import EXPOSED_HEADERS
 from pickguard.entrypoints.http.operations import BEARER, CREDENTIAL, TAGS, Operation, Success, operations
 from pickguard.entrypoints.http.problems import (
@@ -366,6 +366,9 @@ def _headers(settings: Settings) -> dict[str, Schema]:
         **{name: _header(text, {"const": HEADERS[name]}) for name, text in constant.items()},
         "Content-Security-Policy-of-a-page": _header(
             "What a browser may load for the page.", {"pattern": "^default-src 'none'; "}, "default-src 'none'; …"
+        ),
+        "Cross-Origin-Opener-Policy": _header(
+            "The page has its window for itself.", {"const": OF_A_PAGE["Cross-Origin-Opener-Policy"]}, required=False
         ),
         "ETag": _header("The state of the user, for If-Match and If-None-Match.", {"pattern": '^"[^"]+"$'}, _EXAMPLE_TAG),
         "Location": _header("Where the user is.", {"const": "/v1/users/me"}),

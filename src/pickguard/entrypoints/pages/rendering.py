@@ -19,6 +19,7 @@ from pickguard.domain.model.devices import Device
 from pickguard.domain.model.errors import Fault
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.services.registration import RegistrationMode
+from pickguard.entrypoints.http.answers import OF_A_PAGE
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import CHALLENGE
 from pickguard.entrypoints.pages.samples import samples
@@ -31,7 +32,7 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 _HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",  # ASVS 5.0 3.4.8
+    **OF_A_PAGE,
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _STATIC: Final = Path(__file__).with_name("static")
