@@ -841,3 +841,14 @@ async def test_templates_that_cannot_be_used_end_the_start_with_one_line(tmp_pat
     assert "--pages-templates: " in last
     assert "sign_in.html, line 1" in last
     assert "Traceback" not in errors
+
+
+async def test_a_package_that_the_pages_miss_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "aiohttp_jinja2.py").write_text("raise ModuleNotFoundError('gone', name='aiohttp_jinja2')\n")
+    line = ("serve", "--port", "0", "--no-tls", "--store", "memory:")
+    status, output, errors = await run_to_end(*line, environment={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert (status, output) == (1, "")
+    assert errors == (
+        "pickguard: the package aiohttp_jinja2 is not installed: the account pages need pickguard[server]; "
+        "--no-pages does without\n"
+    )
