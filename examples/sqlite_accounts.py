@@ -12,6 +12,7 @@ that make it right are few:
 - A version counts an account's writes, and a write names the version it was decided on.
 - The address is UNIQUE in the form in which addresses are compared, so the database decides who has it.
 - The write-ahead log and `synchronous = FULL` have a write on the disk before it is acknowledged.
+- An account that is to go at a time is left out from that moment on, by every query, and erased by the next write of anybody.
 - The ids of the last operations are kept with the account. Where a commit failed, they tell whether it happened.
 """
 
@@ -46,6 +47,7 @@ from pickguard.ports.directory import DirectoryEntry, DirectoryPage
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS accounts (
     user_id    TEXT PRIMARY KEY,
+    ends       TEXT,
     address    TEXT NOT NULL UNIQUE,
     version    INTEGER NOT NULL,
     operations TEXT NOT NULL,
@@ -60,7 +62,11 @@ CREATE TABLE IF NOT EXISTS sessions (
     session TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_of_account ON sessions (user_id);
+CREATE INDEX IF NOT EXISTS ends_of_accounts ON accounts (ends) WHERE ends IS NOT NULL;
 """
+
+STAYS: Final = "(ends IS NULL OR ends > ?)"
+"""Of the accounts that are not gone at a time."""
 
 BUSY_SECONDS: Final = 5.0
 """How long a write waits for those of other processes before it is given up."""
@@ -88,8 +94,8 @@ class SqliteAccounts:
 
     async def find_holder(self, email: EmailAddress) -> Holder | None:
         """See `AccountRepository.find_holder`. For an address that nobody has, nobody's account is decoded, to take as long."""
-        query = "SELECT user, credential, activity FROM accounts WHERE address = ?"
-        row = await self._read(lambda db: db.execute(query, [email.key]).fetchone())
+        query = f"SELECT user, credential, activity FROM accounts WHERE address = ? AND {STAYS}"
+        row = await self._read(lambda db: db.execute(query, [email.key, _now()]).fetchone())
         user, credential, activity = row or _OF_NOBODY
         holder = Holder(
             user=load_user(json.loads(user)),
@@ -100,8 +106,8 @@ class SqliteAccounts:
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """See `AccountRepository.read_session`."""
-        query = "SELECT user, session FROM sessions JOIN accounts USING (user_id) WHERE digest = ? AND user_id = ?"
-        row = await self._read(lambda db: db.execute(query, [digest.hex(), str(user_id)]).fetchone())
+        query = f"SELECT user, session FROM sessions JOIN accounts USING (user_id) WHERE digest = ? AND user_id = ? AND {STAYS}"
+        row = await self._read(lambda db: db.execute(query, [digest.hex(), str(user_id), _now()]).fetchone())
         return None if row is None else (load_user(json.loads(row[0])), load_session(json.loads(row[1])))
 
     async def add(self, account: Account, *, operation: bytes) -> None:
@@ -193,6 +199,7 @@ class SqliteAccounts:
         def work(db: sqlite3.Connection) -> None:
             db.execute("BEGIN IMMEDIATE")
             try:
+                db.execute(f"DELETE FROM accounts WHERE NOT {STAYS}", [_now()])
                 write(db)
             except BaseException:
                 db.execute("ROLLBACK")
@@ -246,12 +253,27 @@ def _unavailable() -> Generator[None]:
         raise StoreUnavailable(f"SQLite: {error}") from error
 
 
+def _written(moment: datetime) -> str:
+    """Write a time so that times sort as texts."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _now() -> str:
+    return _written(datetime.now(UTC))
+
+
 def _columns(account: Account) -> dict[str, Any]:
     """Return what the row of an account holds beside its version and its operations: all but the sessions."""
     rest = dump_account(account)
     del rest["sessions"]
     parts = {name: json.dumps(rest.pop(name)) for name in ("user", "credential", "activity")}
-    return {"address": account.user.email.key, **parts, "rest": json.dumps(rest)}
+    ends = account.user.deletes_at
+    return {
+        "address": account.user.email.key,
+        "ends": None if ends is None else _written(ends),
+        **parts,
+        "rest": json.dumps(rest),
+    }
 
 
 @contextmanager
@@ -266,8 +288,8 @@ def _one_moment(db: sqlite3.Connection) -> Generator[None]:
 
 def _snapshot(db: sqlite3.Connection, column: str, value: str) -> Snapshot | None:
     with _one_moment(db):
-        query = f"SELECT user_id, version, user, credential, activity, rest FROM accounts WHERE {column} = ?"
-        row = db.execute(query, [value]).fetchone()
+        query = f"SELECT user_id, version, user, credential, activity, rest FROM accounts WHERE {column} = ? AND {STAYS}"
+        row = db.execute(query, [value, _now()]).fetchone()
         if row is None:
             return None
         user_id, version, user, credential, activity, rest = row
@@ -296,8 +318,8 @@ def _confirm_free(db: sqlite3.Connection, account: Account) -> None:
 
 def _confirmed(db: sqlite3.Connection, before: Snapshot) -> list[str]:
     """Return the last operations on an account that is as it was read. Raises `Conflict`."""
-    query = "SELECT version, operations FROM accounts WHERE user_id = ?"
-    row = db.execute(query, [str(before.account.user.id)]).fetchone()
+    query = f"SELECT version, operations FROM accounts WHERE user_id = ? AND {STAYS}"
+    row = db.execute(query, [str(before.account.user.id), _now()]).fetchone()
     if row is None or row[0] != before.version:
         raise Conflict
     operations: list[str] = json.loads(row[1])

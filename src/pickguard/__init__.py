@@ -8,6 +8,7 @@ from pickguard.domain.model.errors import (
     AddressTaken,
     AddressUndecided,
     Contended,
+    DeletionPending,
     Fault,
     HashingOverloaded,
     IdempotencyKeyReused,
@@ -33,6 +34,7 @@ from pickguard.domain.model.portable import NotPortable, dump_account, load_acco
 from pickguard.domain.model.sessions import Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.authentication import LoggedIn, Principal
+from pickguard.domain.services.exports import DataExport
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.sessions import SessionList
 from pickguard.entrypoints.bootstrap import (
@@ -55,6 +57,8 @@ __all__ = [
     "Argon2Parameters",
     "Client",
     "Contended",
+    "DataExport",
+    "DeletionPending",
     "EmailAddress",
     "Fault",
     "HashingOverloaded",

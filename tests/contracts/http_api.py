@@ -32,6 +32,7 @@ UNKNOWN_TOKEN = f"pg_{'A' * 64}112b7160"
 BODIES: dict[tuple[str, str], dict[str, str]] = {
     ("POST", "/v1/users"): {"name": NAME, "email": EMAIL, "password": GOOD_PASSWORD},
     ("POST", "/v1/sessions"): {"email": EMAIL, "password": GOOD_PASSWORD},
+    ("POST", "/v1/account-restorations"): {"email": EMAIL, "password": GOOD_PASSWORD},
     ("PATCH", ME): {"name": "Ada", "email": EMAIL, "password": OTHER_PASSWORD, "current_password": GOOD_PASSWORD},
     ("POST", "/v1/sessions/current/reauthentication"): {"password": GOOD_PASSWORD},
 }
@@ -40,6 +41,7 @@ AUTHENTICATED = [
     ("HEAD", ME),
     ("PATCH", ME),
     ("DELETE", ME),
+    ("GET", f"{ME}/export"),
     ("GET", "/v1/sessions"),
     ("DELETE", "/v1/sessions"),
     ("DELETE", "/v1/sessions?except=current"),
@@ -52,6 +54,8 @@ AUTHENTICATED = [
 ALLOWED = {
     "/v1/users": {"POST"},
     ME: {"GET", "HEAD", "PATCH", "DELETE"},
+    f"{ME}/export": {"GET", "HEAD"},
+    "/v1/account-restorations": {"POST"},
     "/v1/sessions": {"GET", "HEAD", "POST", "DELETE"},
     "/v1/sessions/current": {"GET", "HEAD", "DELETE"},
     "/v1/sessions/current/reauthentication": {"POST"},

@@ -20,6 +20,7 @@ from pickguard.adapters.redis.clients import StoreClient
 from pickguard.adapters.redis.connection import open_client
 from pickguard.adapters.redis.directory import RedisDirectory
 from pickguard.adapters.redis.durability import examine
+from pickguard.adapters.redis.encoding import account_key
 from pickguard.adapters.redis.inspection import inspect
 from pickguard.adapters.redis.limits import RedisRateLimiter
 from pickguard.adapters.redis.location import Location
@@ -30,7 +31,7 @@ from pickguard.testing.contracts.account_repository import AccountRepositoryCont
 from pickguard.testing.contracts.rate_limiter import Limiters
 from pickguard.testing.contracts.receipts import ReceiptsContract
 from tests.contracts.limits import LimitsContract
-from tests.support.accounts import an_account, at_address, operation, renamed
+from tests.support.accounts import an_account, at_address, ending, operation, renamed
 from tests.support.engines import PROGRAMS
 from tests.support.redis_servers import Server, mends_torn_logs
 from tests.support.topologies import Cluster, Replicated, Sentinels, ask
@@ -135,6 +136,10 @@ async def exercise(accounts: RedisAccounts) -> None:
     before = await stored(accounts, account)
     await accounts.save(before, at_address(before.account, "lovelace@example.com"), operation=operation())
     before = await stored(accounts, account)
+    await accounts.save(before, ending(before.account, in_=timedelta(days=1)), operation=operation())
+    before = await stored(accounts, account)
+    await accounts.save(before, ending(before.account, in_=None), operation=operation())
+    before = await stored(accounts, account)
     assert await accounts.find(before.account.user.email) == before
     assert await accounts.read_session(account.user.id, account.sessions[0].digest) is None
     await accounts.remove(before, operation=operation())
@@ -177,7 +182,8 @@ async def test_the_user_may_do_nothing_else(client: StoreClient, administrator: 
         ("PUBLISH", "news", "none"),
         ("RENAME", "pg:a", "pg:b"),
         ("EXPIRE", "pg:a", "1"),
-        ("PERSIST", "pg:a"),
+        ("PEXPIRE", "pg:a", "1"),
+        ("PERSIST", "other:key"),
     ]
     for command in refused:
         with pytest.raises(ResponseError) as error:
@@ -203,6 +209,30 @@ async def test_every_command_of_the_users_line_is_needed(client: StoreClient, ad
         await administrator.flushall()
         await set_user(administrator, f"+{command}")
     await exercise_to_the_end(client, administrator)
+
+
+@pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
+@pytest.mark.parametrize(
+    ("command", "now", "wanted"), [("pexpireat", None, timedelta(days=1)), ("persist", timedelta(days=1), None)]
+)
+async def test_a_user_who_may_not_set_an_end_changes_nothing(
+    client: StoreClient,
+    administrator: redis.asyncio.Redis,
+    command: str,
+    now: timedelta | None,
+    wanted: timedelta | None,
+) -> None:
+    # As a user has it who was made for a version that knew no ends.
+    accounts, account = RedisAccounts(client), an_account(sessions=2)
+    await accounts.save(await added(accounts, account), ending(account, in_=now), operation=operation())
+    before = await stored(accounts, account)
+    ttl = await administrator.pttl(account_key("pg", account.user.id))
+    await set_user(administrator, f"-{command}")
+    changed = attrs.evolve(ending(before.account, in_=wanted), sessions=())
+    with pytest.raises(StoreUnavailable):
+        await accounts.save(before, changed, operation=operation())
+    assert await stored(accounts, account) == before
+    assert (await administrator.pttl(account_key("pg", account.user.id)) == -1) == (ttl == -1)
 
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)

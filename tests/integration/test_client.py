@@ -23,6 +23,7 @@ from pickguard.adapters.memory import MemoryAccounts
 from pickguard.adapters.memory_limits import MemoryRateLimiter
 from pickguard.client import (
     ClientError,
+    DeletionPending,
     EmailTaken,
     IdempotencyKeyReused,
     InvalidBody,
@@ -78,7 +79,9 @@ async def api(tmp_path: Path, clock: FakeClock, mail: RecordedMail, deferred: Lo
     path = tmp_path / "services"
     path.write_text(ServiceCredential(name="shop", digest=SECRET.digest).line())
     settings = attrs.evolve(SETTINGS, service_credentials=path)
-    async with serving(MemoryAccounts(), clock=clock, mailer=mail, deferred=deferred, settings=settings) as api:
+    async with serving(
+        MemoryAccounts(now=clock.now), clock=clock, mailer=mail, deferred=deferred, grace=timedelta(days=1), settings=settings
+    ) as api:
         yield api
 
 
@@ -187,7 +190,20 @@ async def walk(  # noqa: PLR0915 (a walk has many steps)
     with pytest.raises(InvalidCredentials):
         await accounts.log_in(email=EMAIL, password=GOOD_PASSWORD)
     token = (await accounts.log_in(email=EMAIL, password=OTHER_PASSWORD)).access_token
-    await accounts.delete_me(token, if_match=(await accounts.me(token)).etag)
+    exported = await accounts.export_me(token)
+    assert (exported["format"], exported["user"]["email"]) == (1, EMAIL)
+    assert token not in str(exported)
+    deletes_at = await accounts.delete_me(token, if_match=(await accounts.me(token)).etag)
+    assert deletes_at == clock.now() + timedelta(days=1)
+    with pytest.raises(InvalidToken):
+        await accounts.me(token)
+    with pytest.raises(DeletionPending) as pending:
+        await accounts.log_in(email=EMAIL, password=OTHER_PASSWORD)
+    assert pending.value.deletes_at == deletes_at
+    with pytest.raises(InvalidCredentials):
+        await accounts.restore(email=EMAIL, password=GOOD_PASSWORD)
+    restored = await accounts.restore(email=EMAIL, password=OTHER_PASSWORD)
+    assert (await accounts.me(restored.access_token)).id == me.id
     with pytest.raises(InvalidToken):
         await accounts.me(token)
 
@@ -327,6 +343,8 @@ def test_importing_it_brings_in_nothing_of_the_server(module: str) -> None:
         ("http://accounts.example.com", {}),
         ("http://127.0.0.1.example.com", {}),
         ("https://accounts.example.com", {"service_secret": "pg_x"}),
+        ("https://accounts.example.com", {"service_secret": f"{SECRET.reveal()}\n"}),
+        ("https://accounts.example.com", {"service_secret": "pgs_\u0660"}),
         ("https://accounts.example.com", {"ssl_context": ssl.create_default_context(), "ca": "x"}),
     ],
 )

@@ -134,6 +134,19 @@ def test_an_account_is_disabled_and_enabled(run: Run) -> None:
     assert run("users", "show", ADA, "--json").document["obstacles"] == []
 
 
+def test_an_account_that_its_user_has_deleted_is_restored(run: Run, tmp_path: Path) -> None:
+    file = written(tmp_path / "users.ndjson", user(1, deletes_at="2999-01-01T00:00:00Z"))
+    assert run("import", file).status == 0
+    deleted = "user1@example.com"
+    assert run("users", "show", deleted, "--json").document["obstacles"] == ["deleted"]
+    assert "pickguard users restore" in run("users", "show", deleted).output
+    assert json.loads(run("export").output)["deletes_at"] == "2999-01-01T00:00:00.000Z"
+    assert run("users", "restore", deleted).output == "user1@example.com is restored\n"
+    assert run("users", "restore", deleted).output == "user1@example.com had not been deleted\n"
+    assert run("users", "show", deleted, "--json").document["obstacles"] == []
+    assert run("users", "list", "--json").documents[0]["deletes_at"] is None
+
+
 def test_it_is_shown_that_an_address_has_to_be_verified_where_the_service_is_private(run: Run) -> None:
     create(run)
     private = {"PICKGUARD_REGISTRATION": "private", "PICKGUARD_MAIL": "console:"}
@@ -339,6 +352,17 @@ def test_what_is_exported_is_imported_as_it_was(run: Run, store: str, tmp_path: 
     assert "password_hash" not in run("export", "--no-hashes").output
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(os.devnull)])
+def test_an_export_takes_the_place_of_nothing_but_files(run: Run, tmp_path: Path, make: Callable[[Path], object]) -> None:
+    out = tmp_path / "out"
+    make(out)
+    before = out.lstat()
+    seen = run("export", out, "--force")
+    assert (seen.status, seen.line) == (2, f"pickguard: {out} is no file: for a pipe or a device, export to standard output")
+    after = out.lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
 def test_a_link_is_no_way_to_have_an_export_written_elsewhere(run: Run, tmp_path: Path) -> None:
     create(run)
     (tmp_path / "theirs").write_text("untouched")
@@ -499,6 +523,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
+    def interrupt(self) -> int:
+        """Press Ctrl-C until it ends: one that comes just before Python waits for a line is only noted until there is one."""
+        while True:
+            self.type("\x03")
+            while select.select([self._fd], [], [], 3.0)[0]:
+                if not self._read(may_end=True):
+                    return self.end()
+
     def end(self) -> int:
         with_more = True
         while with_more:
@@ -544,8 +576,7 @@ def test_at_a_terminal_it_asks_before_it_deletes(run: Run, terminal: Callable[..
     assert "pickguard: nothing was done" in first.shown
     second = terminal("users", "delete", ADA)
     second.until("[y/N]: ")
-    second.type("\x03")
-    assert second.end() == 130
+    assert second.interrupt() == 130
     assert "Traceback" not in second.shown
     assert run("users", "show", ADA).status == 0
     third = terminal("users", "delete", ADA)
@@ -644,6 +675,6 @@ def test_a_shell_completes_commands_and_options() -> None:
         return [line.partition(",")[2] for line in output.splitlines()]
 
     assert completed("pickguard ", 1) == list(COMMANDS)
-    assert completed("pickguard users re", 2) == ["revoke-sessions"]
+    assert completed("pickguard users re", 2) == ["restore", "revoke-sessions"]
     assert "--dry-run" in completed("pickguard users delete --", 3)
     assert completed("pickguard completion ", 2) == ["bash", "zsh", "fish"]

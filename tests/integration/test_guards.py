@@ -120,6 +120,10 @@ class OpenView(web.View):
         return await show(self.request)
 
 
+class ClosedView(OpenView):
+    """Made from one that is marked, and not marked itself."""
+
+
 async def websocket(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse()
     await socket.prepare(request)
@@ -141,6 +145,7 @@ async def aiohttp_app(
             web.get("/optional", login_optional(show)),
             web.view("/view", View),
             web.view("/open-view", OpenView),
+            web.view("/closed-view", ClosedView),
             web.get("/socket", websocket),
         ]
     )
@@ -243,7 +248,8 @@ async def test_what_is_no_token_is_refused(stage: Stage, header: str) -> None:
 async def test_a_route_needs_a_token_unless_it_is_marked(stage: Stage, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     async with aiohttp_app(stage.authenticator) as client:
-        for path, method in (("/plain", "GET"), ("/required", "GET"), ("/view", "GET"), ("/socket", "GET"), ("/plain", "HEAD")):
+        closed = ("/plain", "/required", "/view", "/closed-view", "/socket")
+        for path, method in (*((path, "GET") for path in closed), ("/plain", "HEAD")):
             async with client.request(method, path, headers=headers) as response:
                 assert response.status == 401
                 assert response.headers["WWW-Authenticate"] == 'Bearer realm="shop"'

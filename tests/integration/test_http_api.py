@@ -33,6 +33,7 @@ from pickguard.ports.limits import RateLimiter
 from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import ME, HttpApiContract
 from tests.contracts.http_mail import HttpMailContract
+from tests.contracts.http_rights import GRACE, HttpRightsContract, Rights
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock, NoCommonPasswords, cheap_hasher
 from tests.support.http import EMAIL, NAME, PATIENCE, SETTINGS, Api, serving, serving_services
 
@@ -61,6 +62,27 @@ class TestHttpMail(HttpMailContract):
     @pytest.fixture
     def limiter(self) -> RateLimiter:
         return MemoryRateLimiter()
+
+
+class TestHttpRights(HttpRightsContract):
+    @pytest.fixture
+    def accounts(self, now_clock: FakeClock) -> AccountRepository:
+        return MemoryAccounts(now=now_clock.now)
+
+    @pytest.fixture
+    def receipts(self) -> Receipts:
+        return MemoryReceipts()
+
+    @pytest.fixture
+    def limiter(self) -> RateLimiter:
+        return MemoryRateLimiter()
+
+    async def test_when_the_time_is_over_the_address_is_free(self, rights: Rights) -> None:
+        await rights.deleted()
+        rights.clock.advance(GRACE - timedelta(milliseconds=1))
+        assert (await rights.api.call("POST", "/v1/users", REGISTRATION)).outcome == (409, "email-taken")
+        rights.clock.advance(timedelta(milliseconds=1))
+        await rights.api.register()
 
 
 # Without mail

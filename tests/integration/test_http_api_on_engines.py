@@ -16,6 +16,7 @@ from pickguard.ports.limits import RateLimiter
 from pickguard.ports.receipts import Receipts
 from tests.contracts.http_api import HttpApiContract
 from tests.contracts.http_mail import HttpMailContract
+from tests.contracts.http_rights import HttpRightsContract
 from tests.support.engines import PROGRAMS
 
 # Longer than the defaults: that the machine is busy is no failure of the store.
@@ -50,4 +51,9 @@ class TestHttpApiOnEngines(OnEngine, HttpApiContract):
 
 @pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
 class TestHttpMailOnEngines(OnEngine, HttpMailContract):
+    pass
+
+
+@pytest.mark.parametrize("engine", PROGRAMS, indirect=True)
+class TestHttpRightsOnEngines(OnEngine, HttpRightsContract):
     pass

@@ -42,7 +42,7 @@ from pickguard.testing.contracts.account_repository import added, stored
 from pickguard.testing.contracts.rate_limiter import ADDRESS, HERE, attempt
 from pickguard.testing.contracts.receipts import FINGERPRINT, a_request
 from tests.support import claim_model as model
-from tests.support.accounts import NOW, an_account, at_address, operation, renamed
+from tests.support.accounts import NOW, an_account, at_address, ending, operation, renamed
 from tests.support.engines import PROGRAMS
 from tests.support.faults import age_claims, broken_invariants, lost_addresses
 from tests.support.redis_servers import Server
@@ -202,6 +202,12 @@ async def test_each_fault_is_told_and_what_can_be_mended_is_mended(client: Store
     await direct.set("pg:unheard\x1b[31m of", "1")
     await direct.set("pg:{not-an-id}", "1")
     await direct.set("pg:request:abc", "no expiry")
+    # One that is to go and would not, one the other way round, and one as it should be.
+    lasting_account, vanishing, deleted = (an_account(f"{name}@example.com") for name in ("lasting", "vanishing", "deleted"))
+    for account, end in ((lasting_account, timedelta(days=1)), (vanishing, None), (deleted, timedelta(days=1))):
+        await accounts.save(await added(accounts, account), ending(account, in_=end), operation=operation())
+    await direct.persist(key_of(lasting_account))
+    await direct.pexpire(key_of(vanishing), 60_000)
     await direct.set("pg:probe:7", "no expiry")
     lasting_limits = [tries_key("pg", ADDRESS), *(limit_key("pg", limit, HERE) for limit in COUNTED)]
     unheard_limits = [
@@ -236,6 +242,8 @@ async def test_each_fault_is_told_and_what_can_be_mended_is_mended(client: Store
         (Kind.FOREIGN_CLAIM, key_of(robbed)),
         (Kind.ORPHAN_CLAIM, orphan),
         (Kind.ORPHAN_CLAIM, left),
+        (Kind.LASTING_ACCOUNT, key_of(lasting_account)),
+        (Kind.VANISHING_ACCOUNT, key_of(vanishing)),
     }
     assert told(await look(client)) == Counter(lasting | mendable)
     repaired = await look(client, repair=True)
@@ -249,6 +257,9 @@ async def test_each_fault_is_told_and_what_can_be_mended_is_mended(client: Store
         assert found is not None
         assert found.account == account
     assert not await direct.exists(orphan, left)
+    assert 86_000_000 < await direct.pttl(key_of(lasting_account)) <= 86_400_000
+    assert await direct.pttl(key_of(vanishing)) == -1
+    assert (await look(client)).deleted == 2
 
 
 @on_all_engines

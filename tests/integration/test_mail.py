@@ -635,7 +635,7 @@ async def test_a_package_that_is_missing_is_told_in_one_line(
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('gone', name='{package}')\n")
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     more = ["--workers", workers, "--store", valkey.url] if workers else []
-    line = await refused_start(tmp_path, "--mail", "console:", *more, PYTHONPATH=path)
+    line = await refused_start(tmp_path, "--no-pages", "--mail", "console:", *more, PYTHONPATH=path)
     assert line == f"pickguard: the package {package} is not installed: --mail needs pickguard[server]"
 
 

@@ -1,6 +1,7 @@
 """The guide to watching a service does what it says: its commands are run as they are written, its files are checked."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final, get_type_hints
 
@@ -17,7 +19,7 @@ import yaml
 from pickguard.entrypoints.admin.access import Right, read_tokens
 from pickguard.entrypoints.admin.description import ADMIN_OPERATIONS
 from pickguard.entrypoints.admin.rendering import ShownStanding
-from pickguard.entrypoints.logs import FORMATS
+from pickguard.entrypoints.logs import FORMATS, HumanLines
 from tests.support.processes import Served, serving
 from tests.support.redis_servers import free_port
 
@@ -80,6 +82,7 @@ def test_a_port_and_its_tokens_are_set_up_and_asked_as_it_says(tmp_path: Path) -
     assert (tmp_path / "admin-tokens").stat().st_mode & 0o077 == 0
     with served(serve, tmp_path) as service:
         assert f"http://127.0.0.1:{port} (administration and metrics)" in service.announcement
+        assert "Bearer $(" not in asking  # where other users of the machine could read it, among the arguments of curl
         metrics, users = (shell(line.replace("curl ", "curl -f -sS "), tmp_path) for line in asking.splitlines())
         assert "pickguard_workers 1.0" in metrics
         assert json.loads(users)["users"] == []
@@ -122,3 +125,15 @@ def test_every_request_of_operators_is_named() -> None:
 
 def test_every_format_of_the_log_is_named() -> None:
     assert re.findall(r"^\| `(\w+)` \| (?:for people|JSON) ", GUIDE, re.MULTILINE) == list(FORMATS)
+
+
+def test_an_event_is_written_in_each_format_as_it_says() -> None:
+    as_json, as_words = (text.strip() for text in blocks("Logs", "text"))
+    fields = json.loads(as_json)
+    at = datetime.fromisoformat(fields["time"])
+    record = logging.LogRecord("pickguard.events", logging.INFO, "", 0, as_json, None, None)
+    record.fields, record.created, record.msecs = fields, at.timestamp(), at.microsecond // 1000
+    assert (
+        HumanLines(spell_out=True).format(record).replace('"9b7c\\u2026"', "9b7c…").replace('"01a2\\u2026"', "01a2…")
+        == as_words
+    )

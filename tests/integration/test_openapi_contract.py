@@ -20,6 +20,7 @@ from pickguard.adapters.memory_limits import Unlimited
 from pickguard.domain.model.errors import Contended, RateLimited, StoreUnavailable
 from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import ConfirmNewAddress, ResetPassword, TokenMail, VerifyAddress
+from pickguard.domain.model.users import EmailAddress
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import build_services
 from pickguard.entrypoints.http import requests
@@ -29,6 +30,7 @@ from pickguard.entrypoints.settings import Settings
 from pickguard.ports.hashing import Purpose
 from tests.contracts.http_api import ME, OTHER_EMAIL, UNKNOWN_TOKEN, WRONG_PASSWORD
 from tests.contracts.http_mail import UNKNOWN_TOKEN as UNKNOWN_MAILED
+from tests.support.accounts import operation
 from tests.support.description import Description, Line
 from tests.support.fakes import (
     GOOD_PASSWORD,
@@ -49,6 +51,7 @@ KINDS: Final[Mapping[str, Settings]] = {
     "for pages of others": attrs.evolve(SETTINGS, cors_origins=("https://app.example.com",)),
     "without limits": attrs.evolve(SETTINGS, rate_limits="off"),
     "without its page": attrs.evolve(SETTINGS, docs="off"),
+    "with a grace": attrs.evolve(SETTINGS, deletion_grace=timedelta(days=30)),
 }
 OPERATIONS: Final = [
     pytest.param(kind, line, id=f"{kind}: {' '.join(line)}")
@@ -60,6 +63,7 @@ PERSON: Final = {"name": "Grace Hopper", "email": OTHER_EMAIL, "password": OTHER
 BODIES: Final[Mapping[Line, dict[str, str]]] = {
     ("POST", "/v1/users"): PERSON,
     ("POST", "/v1/sessions"): {"email": EMAIL, "password": GOOD_PASSWORD},
+    ("POST", "/v1/account-restorations"): {"email": EMAIL, "password": GOOD_PASSWORD},
     ("PATCH", ME): {"name": "Ada", "password": OTHER_PASSWORD, "current_password": GOOD_PASSWORD},
     ("POST", "/v1/sessions/current/reauthentication"): {"password": GOOD_PASSWORD},
     ("POST", "/v1/email-verifications/confirm"): {"token": UNKNOWN_MAILED},
@@ -147,7 +151,8 @@ class World:
 @asynccontextmanager
 async def world(kind: str, line: Line, patch: pytest.MonkeyPatch) -> AsyncGenerator[World]:
     settings = KINDS[kind]
-    clock, mail, accounts, limiter = FakeClock(), RecordedMail(), Breaking(MemoryAccounts()), Breaking(Unlimited())
+    clock, mail, limiter = FakeClock(), RecordedMail(), Breaking(Unlimited())
+    accounts = Breaking(MemoryAccounts(now=clock.now))
     working: Any = accounts
     limits: Any = limiter
     async with cheap_hasher(wait_budget=timedelta(seconds=30)) as hasher, LoopDeferred(spread=timedelta(0)) as deferred:
@@ -169,6 +174,7 @@ async def world(kind: str, line: Line, patch: pytest.MonkeyPatch) -> AsyncGenera
             deferred=deferred,
             pace=RecordedPace(),
             mode=RegistrationMode(settings.registration),
+            grace=settings.deletion_grace,
             settings=settings,
         ) as api:
             logged_in = (await api.try_log_in()).json()
@@ -230,6 +236,13 @@ async def long_after_the_log_in(world: World) -> Answer:
     return await world.ask()
 
 
+async def of_a_deleted_account(world: World) -> Answer:
+    found = await world.accounts.find(EmailAddress.parse(EMAIL))
+    deleted = found.account.schedule_deletion(world.clock.now(), timedelta(days=30)).account
+    await world.accounts.save(found, deleted, operation=operation())
+    return await world.ask()
+
+
 async def with_an_address_that_is_taken(world: World) -> Answer:
     if world.line[1].endswith("confirm"):
         await world.change_address(OTHER_EMAIL)
@@ -250,6 +263,7 @@ PROBLEMS: Final[Mapping[str, Callable[[World], Awaitable[Answer]]]] = {
     "invalid-credentials": with_a_wrong_password,
     "wrong-password": with_a_wrong_password,
     "reauthentication-required": long_after_the_log_in,
+    "deletion-pending": of_a_deleted_account,
     "registration-closed": lambda world: world.ask(),
     "not-found": lambda world: world.ask(path=f"{world.line[1].rpartition('/')[0]}/{UUID(int=7)}"),
     "request-timeout": no_body_in_time,
@@ -347,7 +361,8 @@ def test_no_way_to_an_answer_is_left_over() -> None:
 async def test_the_description_that_is_served_is_that_of_the_settings(kind: str) -> None:
     settings = KINDS[kind]
     mode, mailer = RegistrationMode(settings.registration), RecordedMail() if settings.mail else None
-    async with serving(MemoryAccounts(), settings=settings, mode=mode, mailer=mailer) as api:
+    grace = settings.deletion_grace
+    async with serving(MemoryAccounts(), settings=settings, mode=mode, mailer=mailer, grace=grace) as api:
         answer = await api.call("GET", "/openapi.json")
         if settings.docs == "off":
             assert answer.outcome == (404, "not-found")

@@ -872,6 +872,7 @@ ERRORS: Final = (
 ANSWERS_ONLY: Final = {
     "no node of the cluster has this key's slot",
     "the client was closed",
+    "by the store's clock the time to restore the account would be over already",
     "the claim on the address had grown too old when the account was saved",
     "too few replicas have confirmed the claim on an address",
     "too few replicas have confirmed that a request was seen",

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,7 +30,7 @@ from tests.support.operators import OPERATOR, OTHER_OPERATOR, SCRAPER, serving_o
 from tests.support.telemetry import Measured, key, parsed, parsed_openmetrics
 
 USERS = "/admin/v1/users"
-USER_MEMBERS = {"id", "name", "email", "email_verified", "pending_email", "disabled", "created_at", "updated_at"}
+USER_MEMBERS = {"id", "name", "email", "email_verified", "pending_email", "disabled", "deletes_at", "created_at", "updated_at"}
 SESSION_MEMBERS = {"id", "created_at", "last_used_at", "authenticated_at", "expires_at", "user_agent", "ip"}
 NOBODY = str(UUID("01a2143e-4fbb-762e-9e0a-5dd63c0ccf7e"))
 THEM = Client(ip="192.0.2.1", user_agent="curl/8.0")
@@ -42,11 +43,13 @@ def events() -> RecordedEvents:
 
 @pytest.fixture
 async def services(events: RecordedEvents) -> AsyncGenerator[Services]:
+    clock = FakeClock()
     async with cheap_hasher() as hasher:
         yield build_services(
-            accounts=MemoryAccounts(),
+            accounts=MemoryAccounts(now=clock.now),
             hasher=hasher,
-            clock=FakeClock(),
+            clock=clock,
+            deletion_grace=timedelta(days=1),
             events=events,
             limiter=MemoryRateLimiter(),
             common_passwords=NoCommonPasswords(),
@@ -167,6 +170,20 @@ async def test_an_account_is_disabled_and_enabled_as_often_as_one_likes(office: 
     told = [(type(event).__name__, event.by_operator) for event in events.events]
     assert told.count(("AccountDisabled", True)) == told.count(("AccountEnabled", True)) == 1
     assert ("SessionEnded", True) in told
+
+
+async def test_an_account_that_its_user_has_deleted_is_shown_so_and_restored(office: Office) -> None:
+    user_id = await office.register()
+    end = await office.services.profiles.delete(await office.log_in())
+    assert end is not None
+    shown = await office.get(f"{USERS}/{user_id}")
+    assert (datetime.fromisoformat(shown["deletes_at"]), shown["log_in"]["obstacles"]) == (end, ["deleted"])
+    for _ in range(2):
+        answer = await office.call("POST", f"{USERS}/{user_id}/restore")
+        assert (answer.status, answer.json()["deletes_at"]) == (200, None)
+        assert set(answer.json()) == USER_MEMBERS
+    assert await office.log_in()
+    assert (await office.call("POST", f"{USERS}/{NOBODY}/restore")).outcome == (404, "not-found")
 
 
 async def test_sessions_are_shown_and_ended(office: Office) -> None:

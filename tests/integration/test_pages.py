@@ -575,6 +575,26 @@ async def test_an_account_is_deleted_by_whoever_proves_the_password(browser: Bro
     await browser.api.register()
 
 
+async def test_with_a_grace_somebody_who_signs_in_is_asked_and_can_keep_the_account(clock: FakeClock) -> None:
+    async with serving(MemoryAccounts(now=clock.now), clock=clock, grace=timedelta(days=30)) as api:
+        browser = Browser(api)
+        await browser.sign_up()
+        assert "within which you can sign in and keep it" in (await browser.get("delete")).text
+        deleted = await browser.follow(await browser.post("delete", password=GOOD_PASSWORD))
+        assert deleted.notice == "Your account will be deleted. If you change your mind, sign in here before then."
+        wrong = await browser.post("sign-in", email=EMAIL, password=OTHER_PASSWORD)
+        assert (wrong.status, wrong.alert) == (401, "The e-mail address or the password is wrong.")
+        asked = await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD)
+        assert asked.status == 403
+        assert "gone for good on 1 February 2026, 03:04 UTC" in asked.alert
+        assert "Sign in and keep the account" in asked.text
+        assert browser.token is None
+        kept = await browser.follow(await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD, keep="yes"))
+        assert kept.heading == "Profile"
+        clock.advance(timedelta(days=31))
+        assert (await browser.sign_in()).heading == "Profile"
+
+
 async def test_a_deletion_that_fails_halfway_leaves_the_session(browser: Browser, accounts: Failing) -> None:
     await browser.sign_up()
     before = browser.token
@@ -821,3 +841,14 @@ async def test_templates_that_cannot_be_used_end_the_start_with_one_line(tmp_pat
     assert "--pages-templates: " in last
     assert "sign_in.html, line 1" in last
     assert "Traceback" not in errors
+
+
+async def test_a_package_that_the_pages_miss_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "aiohttp_jinja2.py").write_text("raise ModuleNotFoundError('gone', name='aiohttp_jinja2')\n")
+    line = ("serve", "--port", "0", "--no-tls", "--store", "memory:")
+    status, output, errors = await run_to_end(*line, environment={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert (status, output) == (1, "")
+    assert errors == (
+        "pickguard: the package aiohttp_jinja2 is not installed: the account pages need pickguard[server]; "
+        "--no-pages does without\n"
+    )

@@ -65,7 +65,9 @@ one_engine = pytest.mark.parametrize("engine", [next(iter(PROGRAMS))], indirect=
 async def test_what_cannot_be_read_is_named_and_hides_nothing_else(
     accounts: RedisAccounts, directory: RedisDirectory, direct: redis.asyncio.Redis
 ) -> None:
-    damaged, halved, typed, session, whole = await many(accounts, 5, sessions=1)
+    damaged, halved, typed, session, credential, activity, whole = await many(accounts, 7, sessions=1)
+    await direct.hset(account_key("pg", credential.user.id), "c", b"\x01")
+    await direct.hset(account_key("pg", activity.user.id), "a", b"\x01\x09")
     await direct.hset(account_key("pg", damaged.user.id), "u", b"\xff not a user")
     await direct.hdel(account_key("pg", halved.user.id), "u")
     await direct.set(account_key("pg", typed.user.id), "no hash")
@@ -73,7 +75,7 @@ async def test_what_cannot_be_read_is_named_and_hides_nothing_else(
     found = [page async for page in pages(directory)]
     assert {entry.user.id for page in found for entry in page.entries} == {whole.user.id}
     assert {user_id for page in found for user_id in page.unreadable} == {
-        each.user.id for each in (damaged, halved, typed, session)
+        each.user.id for each in (damaged, halved, typed, session, credential, activity)
     }
     # The sessions of those who are not wanted are not looked at.
     found = [page async for page in pages(directory, wanted=lambda user: user.id == whole.user.id)]

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import pickguard_pytest
+from tests.support.code_blocks import blocks_for
 
 pytest_plugins = ("pytester",)
 
@@ -57,6 +58,12 @@ def test_the_page_on_testing_says_what_is_so(project: pytest.Pytester) -> None:
     assert installs == "pip install 'pickguard[testing]'\n"
     assert "testing" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert runs.split()[-1] in files
+
+
+def test_a_newcomer_installs_the_same() -> None:
+    (block,) = blocks_for("test_a_newcomer_installs_the_same")
+    assert block.page == "docs/newcomer.md"
+    assert block.text == blocks("sh")[0]
 
 
 def test_the_page_names_every_fixture() -> None:

@@ -17,10 +17,12 @@ from pickguard.entrypoints.http.schemas import (
     RegistrationBody,
     ResetBody,
     ResetRequestBody,
+    RestorationBody,
 )
 from pickguard.entrypoints.pages.routes import MAIL_PAGE_ROUTES, PAGE_ROUTES
 from pickguard.entrypoints.settings import Settings
 from tests.contracts.http_api import LOG_IN_MEMBERS, SESSION_MEMBERS, USER_MEMBERS
+from tests.contracts.http_rights import EXPORT_MEMBERS
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
 from tests.support.http import EMAIL, NAME
 
@@ -58,6 +60,7 @@ USER: Final = is_user
 ACTIVITY: Final = has({"activity"}, activity=each(has({"event", "at", "ip", "user_agent", "count"})))
 SESSION: Final = has(SESSION_MEMBERS)
 LOG_IN: Final = has(LOG_IN_MEMBERS, user=USER, session=SESSION)
+EXPORT: Final = has(EXPORT_MEMBERS)
 STATUS: Final = has({"status"})
 NOTHING: Final = None
 EVERY: Final = [(method, path) for method, path, _ in routes(Settings(mail="console:"))]
@@ -85,6 +88,8 @@ KNOWN: Final[Mapping[tuple[str, str], Route]] = {
     ("PATCH", "/v1/users/me"): Route(ChangeBody, 200, USER),
     ("DELETE", "/v1/users/me"): Route(None, 204, NOTHING),
     ("GET", "/v1/users/me/activity"): Route(None, 200, ACTIVITY),
+    ("GET", "/v1/users/me/export"): Route(None, 200, EXPORT),
+    ("POST", "/v1/account-restorations"): Route(RestorationBody, 201, LOG_IN),
     ("POST", "/v1/email-verifications"): Route(None, 202, NOTHING),
     ("POST", "/v1/email-verifications/confirm"): Route(MailedTokenBody, 204, NOTHING),
     ("POST", "/v1/email-verifications/decline"): Route(MailedTokenBody, 204, NOTHING),

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 import redis.asyncio
 
+from pickguard.adapters.redis.encoding import ACTIVITY, OPERATIONS, VERSION
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.http.docs import FILES
 from pickguard.entrypoints.http.problems import TYPES
@@ -22,6 +23,7 @@ from tests.support.http import EMAIL, NAME, Api
 from tests.support.store_contents import contents
 
 ME = "/v1/users/me"
+EXPORT = f"{ME}/export"
 GRACE = "grace@example.com"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "SEARCH"]
 PATHS = sorted({path for _, path in (*EVERY, *PAGES)})
@@ -194,7 +196,7 @@ async def test_safe_methods_change_nothing(api: Api, store: redis.asyncio.Redis)
     session = (await api.sessions(token))[0]["id"]
     body = {"name": "Eve", "email": GRACE, "password": OTHER_PASSWORD, "current_password": GOOD_PASSWORD}
     before = await contents(store)
-    for path in [*PATHS, "/v1/sessions/current/", "/v1/users/me/delete", "/v1/logout"]:
+    for path in [*(path for path in PATHS if path != EXPORT), "/v1/sessions/current/", "/v1/users/me/delete", "/v1/logout"]:
         for method, sent in product(("GET", "HEAD", "OPTIONS"), (None, body)):
             named = f"{path.replace('{id}', session)}?_method=DELETE"
             headers = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "PATCH", "X-HTTP-Method": "DELETE"}
@@ -202,6 +204,26 @@ async def test_safe_methods_change_nothing(api: Api, store: redis.asyncio.Redis)
             assert (await api.call(method, named, sent, token=token, headers=headers)).status < 500
     # /readyz writes a key of its own, which goes within a second.
     assert {key: value for key, value in (await contents(store)).items() if not key.startswith(b"pg:probe:")} == before
+
+
+@pytest.mark.requirement(51)
+async def test_an_export_changes_nothing_but_that_it_is_noted(api: Api, store: redis.asyncio.Redis) -> None:
+    # What is safe asks for no change (RFC 9110, section 9.2.1), and may be logged, here in the account itself.
+    token = await api.sign_up()
+    before = await contents(store)
+    for method in ("HEAD", "GET", "OPTIONS"):
+        assert (await api.call(method, EXPORT, token=token)).status < 500
+    after = await contents(store)
+    notes = {VERSION, OPERATIONS, ACTIVITY}
+    for key, value in after.items():
+        if isinstance(value, dict):
+            assert {name: part for name, part in value.items() if name not in notes} == {
+                name: part for name, part in before[key].items() if name not in notes
+            }
+        else:
+            assert value == before.get(key) or key.startswith(
+                (b"pg:limit:exports:", b"pg:limit:mails:", b"pg:limit:other_mails:")
+            )
 
 
 def simple_requests() -> Iterator[tuple[str, bytes]]:

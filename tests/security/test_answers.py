@@ -92,6 +92,18 @@ async def test_answers_of_every_status_carry_what_protects_them(at_hand: Api) ->
             assert telling.encode() not in answer.body.lower()
 
 
+@pytest.mark.requirement(88)
+async def test_every_page_has_its_window_for_itself(at_hand: Api) -> None:
+    """A window that another page has opened, or opens, would let that lead it elsewhere (tabnabbing)."""
+    for path in ("/docs", "/problems", "/problems/not-found", "/account/sign-in", "/account/nowhere"):
+        headers = (await at_hand.call("GET", path, headers={"Accept": "text/html"})).headers
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert headers.getall("Cross-Origin-Opener-Policy") == ["same-origin"]
+        assert "base-uri 'none'" in headers["Content-Security-Policy"]
+        assert "form-action '" in headers["Content-Security-Policy"]
+        assert "'unsafe-" not in headers["Content-Security-Policy"]
+
+
 @pytest.mark.requirement(49)
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1", "https://127.0.0.1.evil.example", "*", ""]

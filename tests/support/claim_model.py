@@ -1,8 +1,11 @@
 """The claim protocol of `pickguard.adapters.redis.claims` as a model, small enough to visit every state it can be in.
 
-A process carries out one program: it registers, changes or deletes an account. Each of its steps is one command on one key,
-a claim or an account, which may lie on different servers. Between any two steps other processes run, time passes, or the
-process crashes for good. A process that loses an answer and gives up is a process that crashes after that step.
+A process carries out one program: it registers, changes or deletes an account, or it schedules or calls off its end. Each of
+its steps is one command on one key, a claim or an account, which may lie on different servers. Between any two steps other
+processes run, time passes, or the process crashes for good. A process that loses an answer and gives up is a process that
+crashes after that step.
+
+An account that has an end goes at any moment, by its server alone, and leaves its claim.
 
 Time is told by the ages of claims, in ticks: saves may rely on a claim up to `DEADLINE`, and from `LEASE` on, which is the very
 next tick, it may be taken over. Older than that is all the same, so that time can pass without end in finitely many states.
@@ -41,6 +44,8 @@ class Rules:
     """3 and 5: the whole value is compared, not the user alone."""
     read_first: bool = True
     """5: the claim that a save will make superfluous is read before that save."""
+    compared_end: bool = True
+    """An end is set or called off by a save like any other, which compares the version: what is gone does not come back."""
 
 
 PROTOCOL = Rules()
@@ -48,9 +53,9 @@ PROTOCOL = Rules()
 
 @attrs.frozen(cache_hash=True)
 class Program:
-    """What a process is to do. A deletion has no address to go to."""
+    """What a process is to do. Only a registration and a change have an address to go to."""
 
-    kind: Literal["register", "change", "delete"]
+    kind: Literal["register", "change", "delete", "schedule", "restore"]
     user: str
     address: str = ""
 
@@ -76,6 +81,7 @@ class Account:
 
     address: str
     version: int = 1
+    ends: bool = False
 
 
 @attrs.frozen(cache_hash=True)
@@ -185,6 +191,9 @@ def _successors(state: State, rules: Rules) -> Iterator[tuple[Move, State]]:
         yield (process, process.step.__name__), State(after, left)
         if process.step is not start:  # one that crashes before its first step never was
             yield (process, "crash"), State(store, (*others_before, *others_after))
+    for user, account in store.accounts:
+        if account.ends:
+            yield (None, f"{user} ends"), State(_with_account(store, user, None), processes)
     yield (None, "a tick"), _tick(state)
 
 
@@ -255,6 +264,8 @@ def start(store: Store, process: Process, rules: Rules) -> tuple[Store, Process 
     before = _get(store.accounts, program.user)
     if before is None or before.address == program.address:
         return store, None
+    if program.kind in {"schedule", "restore"}:
+        return store, Process(program, process.number, set_end, before)
     step = read_superfluous if rules.read_first else _writing(program)
     return store, Process(program, process.number, step, before)
 
@@ -317,7 +328,8 @@ def save(store: Store, process: Process, rules: Rules) -> tuple[Store, Process |
     assert claim is not None
     if _get(store.accounts, program.user) != before or (rules.deadline and claim.age > DEADLINE):
         return store, process.goes_on(give_back, claim=claim)
-    saved = _with_account(store, program.user, Account(program.address, before.version + 1 if before else 1))
+    version, ends = (before.version + 1, before.ends) if before else (1, False)
+    saved = _with_account(store, program.user, Account(program.address, version, ends))
     if not rules.claim_first and _get(saved.claims, program.address) is None:
         saved = _with_claim(saved, program.address, claim)
     return saved, process.goes_on(_releasing(rules)) if before else None
@@ -334,6 +346,16 @@ def remove(store: Store, process: Process, rules: Rules) -> tuple[Store, Process
     if _get(store.accounts, program.user) != process.before:
         return store, None
     return _with_account(store, program.user, None), process.goes_on(_releasing(rules))
+
+
+def set_end(store: Store, process: Process, rules: Rules) -> tuple[Store, Process | None]:
+    """Give the account an end, or none any more, if it is what was loaded. It keeps its address, and so its claim."""
+    program, before = process.program, process.before
+    assert before is not None
+    if rules.compared_end and _get(store.accounts, program.user) != before:
+        return store, None
+    after = Account(before.address, before.version + 1, program.kind == "schedule")
+    return _with_account(store, program.user, after), None
 
 
 def _releasing(rules: Rules) -> Step:

@@ -3,9 +3,10 @@
 import http.client
 import ssl
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
-WITH_VALUE = {"--cacert", "-H", "-w", "-d", "-X"}
+WITH_VALUE = {"--cacert", "-H", "-w", "-d", "-X", "-o"}
 WITHOUT_VALUE = {"-sS", "-I"}
 
 
@@ -40,7 +41,11 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write(f"HTTP/1.1 {answer.status} {answer.reason}\r\n")
         sys.stdout.writelines(f"{name}: {value}\r\n" for name, value in answer.getheaders())
         sys.stdout.write("\r\n")
-    sys.stdout.write(answer.read().decode())
+    content = answer.read().decode()
+    if "-o" in given:
+        Path(given["-o"][0]).write_text(content)
+    else:
+        sys.stdout.write(content)
     (form,) = given.get("-w", [""])
     sys.stdout.write(form.replace("\\n", "\n").replace("%{http_code}", str(answer.status)))
     connection.close()

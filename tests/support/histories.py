@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import count
@@ -416,13 +416,14 @@ class InProcess:
                     precondition=precondition,
                 )
                 return _of_user(200, changed)
-        await {
+        others: dict[str, Callable[[], Awaitable[object]]] = {
             "end": lambda: sessions.end(token, SessionId(UUID(target))),
             "log out": lambda: sessions.log_out(token),
             "end others": lambda: sessions.end_all(token, keep_current=True),
             "end all": lambda: sessions.end_all(token),
             "delete": lambda: profiles.delete(token, precondition=precondition),
-        }[action.kind]()
+        }
+        await others[action.kind]()
         return Reply(status=204)
 
 

@@ -40,6 +40,8 @@ from pickguard.ports.receipts import Receipts
 from tests.support.description import Description, description_of
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
+_MORE_MEMBERS: Final = {"/problems/deletion-pending": {"deletes_at"}}
+"""What types of problems have beside the members that all have."""
 PATIENCE: Final = 10.0
 """Seconds until a test gives up on an answer that does not come. Nothing waits this long unless it fails."""
 JSON: Final = "application/json"
@@ -169,7 +171,8 @@ def _check_problem(answer: Answer) -> None:
         return
     content = answer.json()
     named = {"type", "title", "status", "detail", "instance"}
-    assert set(content) == (named | {"errors"} if answer.status == 422 else named)
+    more = {"errors"} if answer.status == 422 else _MORE_MEMBERS.get(content["type"], set())
+    assert set(content) == named | more
     assert re.fullmatch(r"/problems/[a-z0-9-]+", content["type"]), content
     assert content["status"] == answer.status
     assert content["title"]
@@ -363,6 +366,7 @@ async def serving(
     deferred: Deferred | None = None,
     pace: Pace | None = None,
     mode: RegistrationMode = RegistrationMode.OPEN,
+    grace: timedelta = timedelta(0),
     settings: Settings = SETTINGS,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     send_buffer: int | None = None,
@@ -386,9 +390,10 @@ async def serving(
             pace=pace,
             service_credentials=None if path is None else ServiceCredentialFile(path),
             registration_mode=mode,
+            deletion_grace=grace,
         )
         mail = settings.mail if mailer is None else "console:"
-        settings = attrs.evolve(settings, registration=mode.value, no_tls=tls is None, mail=mail)
+        settings = attrs.evolve(settings, registration=mode.value, no_tls=tls is None, mail=mail, deletion_grace=grace)
         async with serving_services(
             services, settings=settings, tls=tls, send_buffer=send_buffer, shutdown_timeout=shutdown_timeout, watching=watching
         ) as api:

@@ -64,7 +64,11 @@ class Scan:
                 self._claims[key] = Claim.parse(value)
         elif key.startswith(_ACCOUNT):
             fields = await master.hgetall(key)
-            self._read_account(UserId(UUID(key.removeprefix(_ACCOUNT).removesuffix("}"))), fields)
+            user_id = UserId(UUID(key.removeprefix(_ACCOUNT).removesuffix("}")))
+            self._read_account(user_id, fields)
+            snapshot, life = self.accounts.get(str(user_id)), await master.pttl(key)
+            if snapshot is not None and (snapshot.account.user.deletes_at is None) != (life == _FOR_EVER):
+                self.faults.append(f"{user_id} is to go at {snapshot.account.user.deletes_at}, and its key in {life} ms")
         elif not key.startswith(_PASSING):
             self.faults.append(f"{key} has no owner")
         elif await master.pttl(key) == _FOR_EVER:

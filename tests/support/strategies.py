@@ -148,6 +148,8 @@ class Life:
             "end all": lambda choice, chosen: self.account.end_sessions(
                 self.now, keep=chosen if choice else None, reason=SessionEnd.REVOKED
             ),
+            "schedule deletion": lambda choice, _: self.account.schedule_deletion(self.now, timedelta(days=1 + choice)),
+            "restore": lambda _, __: self.account.restore(self.now),
             "prune": lambda _, __: self.account.prune_sessions(self.now, RULES),
         }
 

@@ -87,10 +87,11 @@ def wire(
     has_mail: bool = True,
     hasher: InstantHasher | None = None,
     deferred: LoopDeferred | None = None,
+    grace: timedelta = timedelta(0),
 ) -> Wired:
     clock, events, mail, pace = FakeClock(), RecordedEvents(), RecordedMail(), RecordedPace()
     accounts, hasher, later = (
-        accounts or MemoryAccounts(),
+        accounts or MemoryAccounts(now=clock.now),
         hasher or InstantHasher(),
         deferred or LoopDeferred(spread=timedelta(0)),
     )
@@ -105,6 +106,7 @@ def wire(
         pace=pace,
         common_passwords=NoCommonPasswords(),
         registration_mode=mode,
+        deletion_grace=grace,
     )
     return Wired(
         services=services,

@@ -8,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pickguard.domain.model.accounts import Account, Transition, register
-from pickguard.domain.model.errors import InvalidCredentials, InvalidToken, SessionNotFound, WrongPassword
+from pickguard.domain.model.errors import (
+    DeletionPending,
+    InvalidCredentials,
+    InvalidToken,
+    SessionNotFound,
+    WrongPassword,
+)
 from pickguard.domain.model.events import (
     AddressChanged,
+    DeletionCancelled,
+    DeletionScheduled,
     Event,
     PasswordChanged,
     PasswordRehashed,
@@ -82,6 +90,10 @@ def test_no_two_sessions_have_one_id_or_one_digest(planned: list[Step]) -> None:
 @given(steps)
 def test_a_log_in_beyond_the_maximum_ends_the_least_recently_used_and_never_the_new_one(planned: list[Step]) -> None:
     for change in of_kind("open", planned):
+        if change.before.user.deletes_at is not None:
+            is_gone = change.before.user.is_gone(change.now)
+            assert isinstance(change.refusal, InvalidCredentials if is_gone else DeletionPending)
+            continue
         assert change.transition is not None
         opened = next(event for event in change.transition.events if isinstance(event, SessionOpened))
         assert opened.session_id in {each.id for each in change.after.sessions}
@@ -277,6 +289,8 @@ def expected_kinds(before: Account, after: Account) -> set[type[Event]]:
         UserRenamed: before.user.name != after.user.name,
         AddressChanged: before.user.email != after.user.email,
         PasswordChanged: not same_epoch,
+        DeletionScheduled: before.user.deletes_at is None and after.user.deletes_at is not None,
+        DeletionCancelled: before.user.deletes_at is not None and after.user.deletes_at is None,
         PasswordRehashed: same_epoch and before.credential.password_hash != after.credential.password_hash,
         SessionOpened: bool(new.keys() - old.keys()),
         SessionEnded: bool(old.keys() - new.keys()),
@@ -300,6 +314,7 @@ def test_each_end_of_a_session_has_the_reason_that_fits(planned: list[Step]) -> 
                     "prune": {SessionEnd.EXPIRED},
                     "open": {SessionEnd.EXPIRED, SessionEnd.TOO_MANY},
                     "change password": {SessionEnd.PASSWORD_CHANGED},
+                    "schedule deletion": {SessionEnd.DELETED},
                 }.get(change.step.kind, {SessionEnd.REVOKED})
                 assert event.reason in fitting
                 assert event.reason is not SessionEnd.TOO_MANY or event.session_id in live

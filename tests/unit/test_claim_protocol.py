@@ -28,6 +28,16 @@ SCENARIOS = {
     ),
     "the same change twice and one back": Scenario({"u3": "e"}, programs("change u3 f", "change u3 f", "change u3 e")),
     "the same change twice and a deletion": Scenario({"u3": "e"}, programs("change u3 f", "change u3 f", "delete u3")),
+    "an end against two registrations": Scenario({"u3": "e"}, programs("schedule u3", "register u1 e", "register u2 e")),
+    "an end that is called off against a registration": Scenario(
+        {"u3": "e"}, programs("schedule u3", "restore u3", "register u1 e")
+    ),
+    "an end against a change and a registration": Scenario(
+        {"u3": "e"}, programs("schedule u3", "change u3 f", "register u1 f")
+    ),
+    "an end against a deletion and a registration": Scenario(
+        {"u3": "e"}, programs("schedule u3", "delete u3", "register u1 e")
+    ),
     "two changes to different addresses": Scenario({"u3": "e"}, programs("change u3 f", "change u3 g")),
 }
 
@@ -56,6 +66,7 @@ NEEDED = {
         "the same change twice and a deletion",
     ),
     "full_compare": ("a change away and back against a registration", "the same change twice"),
+    "compared_end": ("an end that is called off against a registration",),
     "read_first": ("a change away and back against a registration", "the same change twice and one back"),
 }
 

@@ -95,6 +95,7 @@ users = st.builds(
     updated_at=moments,
     pending_email=st.none() | addresses,
     disabled=st.booleans(),
+    deletes_at=st.none() | moments,
 )
 in_base64 = st.text("ABCDwxyz0189+/", min_size=21, max_size=23) | st.text("ABCDwxyz0189+/", min_size=42, max_size=44)
 hashes = st.one_of(
@@ -291,6 +292,15 @@ def test_a_record_of_this_format_is_written_like_this_for_good() -> None:
         bytes.fromhex("01 07 0000019b7ca98f2e 0000019b7ca99070 0004 001a 000b ffff")
         + "Ådainfo@xn--bcher-kva.exampleA@b.exampleInfo@Bücher.example".encode()
     )
+    ending = attrs.evolve(A_USER, deletes_at=EPOCH + 1_769_915_045_678 * MILLISECOND)
+    assert encode_user(ending) == (
+        bytes.fromhex("01 09 0000019b7ca98f2e 0000019b7ca99070 0004 001a 0000019c1728572e") + texts_of_user
+    )
+    ending = attrs.evolve(wanted, deletes_at=EPOCH + 1_769_915_045_678 * MILLISECOND)
+    assert decode_user(encode_user(ending), ending.id) == ending
+    assert encode_user(ending).startswith(
+        bytes.fromhex("01 0f 0000019b7ca98f2e 0000019b7ca99070 0004 001a 0000019c1728572e 000b ffff")
+    )
     assert encode_challenges((A_CHALLENGE,)) == bytes.fromhex("01 01 02 0000019b7ca98f2e") + bytes(range(32))
     done = (
         Activity(kind=ActivityKind.LOGGED_IN, at=NOW, client=Client(ip="192.0.2.1", user_agent=BROWSERS[0])),
@@ -395,7 +405,9 @@ def test_what_is_too_short_is_refused(what: str) -> None:
         ("session", encode_session(a_session(Client()))[:-2] + b"\x00\x01"),  # an IP address of one byte that is not there
         ("session", encode_session(a_session(Client()))[:-2] + b"\xff\xfe"),
         ("session", encode_session(a_session(Client())) + b"\xff"),
-        ("user", bytes.fromhex("01 08 0000019b7ca98f2e 0000019b7ca99070 0001 ffff") + b"Aa@b.c"),  # a flag that there is not
+        ("user", bytes.fromhex("01 10 0000019b7ca98f2e 0000019b7ca99070 0001 ffff") + b"Aa@b.c"),  # a flag that there is not
+        ("user", bytes.fromhex("01 08 0000019b7ca98f2e 0000019b7ca99070 0001 ffff") + b"Aa@b.c"),  # an end that is cut off
+        ("user", bytes.fromhex("01 08 0000019b7ca98f2e 0000019b7ca99070 0001 ffff 7fffffffffffffff") + b"Aa@b.c"),
         ("user", bytes.fromhex("01 05 0000019b7ca98f2e 0000019b7ca99070 0001 ffff 00ff ffff") + b"Aa@b.c"),
         ("challenge", READERS["challenge"][1] + bytes(41)),
         ("challenge", bytes.fromhex("01 01 03") + READERS["challenge"][1][3:]),  # a kind that there is not

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,9 @@ from pickguard.domain.model.events import (
     AddressChangeRequested,
     AddressVerified,
     BreachCheckSkipped,
+    DataExported,
+    DeletionCancelled,
+    DeletionScheduled,
     Event,
     FailuresNoted,
     LimitReached,
@@ -57,6 +61,9 @@ ALL: dict[type[Event], dict[str, Any]] = {
     ResetRequested: {},
     PasswordReset: {},
     PasswordRehashed: {},
+    DataExported: {},
+    DeletionScheduled: {"deletes_at": NOW + timedelta(days=30)},
+    DeletionCancelled: {},
     UserDeleted: {"declined": True},
     AccountDisabled: {},
     AccountEnabled: {},
@@ -98,6 +105,8 @@ def test_an_event_is_one_line_of_json(kind: type[Event], caplog: pytest.LogCaptu
         "source": "192.0.2.1",
     }
     assert set(content) == set(ALL[kind])
+    if kind is DeletionScheduled:
+        assert content["deletes_at"] == "2026-02-01T03:04:05.678Z"
     assert line.isprintable()
     assert line.isascii()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
@@ -105,32 +105,45 @@ async def test_every_line_is_imported_or_refused_for_reasons(path: Path, service
     written(
         path,
         user(1, email_verified=True, created_at="2019-05-06T07:08:09Z", id=ID.format(1)),
-        user(2, disabled=True),
+        user(2, disabled=True, deletes_at="2999-01-01T00:00:00Z"),
         "",
         user(3, email="no address", password_hash="none"),
         user(4, email="USER1@example.com"),
         user(5, email="user5@example.com", id=ID.format(1)),
         user(6, created_at="2999-01-01T00:00:00Z"),
-        user(7),
+        user(7, deletes_at=None),
+        user(8, deletes_at="1999-01-01T00:00:00Z"),
+        user(9, deletes_at="soon"),
     )
     state = await run(path, services)
-    assert state.counts == Counts(imported=3, refused=5)
-    assert (state.lines, state.is_done) == (8, True)
+    assert state.counts == Counts(imported=3, refused=7)
+    assert (state.lines, state.is_done) == (10, True)
     assert report(path) == [
         (3, ["empty_line"]),
         (4, ["invalid_email", "invalid_password_hash"]),
         (5, ["email_taken"]),
         (6, ["id_taken"]),
         (7, ["invalid_created_at"]),
+        (9, ["invalid_deletes_at"]),
+        (10, ["invalid_deletes_at"]),
     ]
     found = {entry.user.email.key: entry.user for entry in await listed(services.directory)}
     assert set(found) == {"user1@example.com", "user2@example.com", "user7@example.com"}
     first, second, last = (found[f"user{number}@example.com"] for number in (1, 2, 7))
     assert (str(first.id), first.email_verified, first.created_at.year) == (ID.format(1), True, 2019)
     assert (second.disabled, second.created_at) == (True, NOW)
+    assert second.deletes_at is not None
+    assert second.deletes_at.year == 2999
     assert last.id.version == 7
     assert {each.stat().st_mode & 0o777 for each in (report_of(path), progress_of(path))} == {0o600}
     assert HASH not in report_of(path).read_text() + progress_of(path).read_text()
+
+
+async def test_a_clock_that_was_set_back_since_refuses_no_line(path: Path, services: Services) -> None:
+    written(path, user(1), user(2, created_at="2019-05-06T07:08:09Z"))
+    with Import.opened(path, store=STORE, now=NOW + timedelta(hours=1)) as running:
+        await running.run(services.imports, advance=lambda _: None)
+    assert running.state.counts == Counts(imported=2)
 
 
 async def test_where_nothing_is_refused_there_is_no_report(path: Path, services: Services) -> None:
@@ -144,6 +157,27 @@ async def test_of_two_lines_with_one_address_the_first_one_gets_it(path: Path, s
     assert (await run(path, services, batch=batch)).counts == Counts(imported=1, refused=19)
     assert await names(services) == {"ada@example.com": "User 0"}
     assert [line for line, _ in report(path)] == list(range(2, 21))
+
+
+class LateFirst(MemoryAccounts):
+    """A store in which what is written first takes longest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pause = 10
+
+    async def add(self, account: Account, *, operation: bytes) -> None:
+        pause, self._pause = self._pause, 0
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        await super().add(account, operation=operation)
+
+
+async def test_the_first_line_with_an_address_gets_it_however_long_that_takes(path: Path) -> None:
+    written(path, user(1, email="ada@example.com"), user(2, email="ADA@example.com"))
+    async for services in opened(LateFirst()):
+        await run(path, services)
+        assert await names(services) == {"ada@example.com": "User 1"}
 
 
 async def test_an_import_that_is_done_does_nothing_more(path: Path, services: Services) -> None:
@@ -171,6 +205,10 @@ async def test_what_an_export_wrote_twice_is_there_once(path: Path, services: Se
     st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.booleans()), min_size=1, max_size=14),
     st.integers(1, 5),
     st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=4),
+)
+@example(made=[(0, False, False)], batch=1, crashes=[(0, True)])
+@example(
+    made=[(0, False, False), (1, True, False), (0, False, True), (2, False, False)], batch=4, crashes=[(2, True), (1, False)]
 )
 @examples(60)
 def test_wherever_it_crashes_it_ends_as_if_it_had_not(

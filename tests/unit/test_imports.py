@@ -11,7 +11,7 @@ import pytest
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.memory import MemoryAccounts
 from pickguard.domain.model.credentials import Credential
-from pickguard.domain.model.errors import AccountNotFound, AddressTaken, InvalidCredentials, InvalidFields
+from pickguard.domain.model.errors import AccountNotFound, AddressTaken, DeletionPending, InvalidCredentials, InvalidFields
 from pickguard.domain.model.events import UserImported
 from pickguard.domain.model.users import User
 from pickguard.domain.services.imports import Candidate, Imported
@@ -28,7 +28,11 @@ REGISTERED = datetime(2019, 5, 6, 7, 8, 9, 123456, tzinfo=timezone(timedelta(hou
 async def services(clock: FakeClock, events: RecordedEvents) -> AsyncGenerator[Services]:
     async with cheap_hasher(foreign=ForeignPasswordHashes()) as hasher:
         yield build_services(
-            accounts=MemoryAccounts(), hasher=hasher, clock=clock, events=events, common_passwords=NoCommonPasswords()
+            accounts=MemoryAccounts(now=clock.now),
+            hasher=hasher,
+            clock=clock,
+            events=events,
+            common_passwords=NoCommonPasswords(),
         )
 
 
@@ -159,6 +163,29 @@ async def test_an_id_is_kept_and_so_is_being_disabled(services: Services) -> Non
         await log_in(services)
     await services.administration.enable(user.id)
     await log_in(services)
+
+
+async def test_an_account_that_its_user_has_deleted_goes_when_it_would_have_gone(services: Services, clock: FakeClock) -> None:
+    end = clock.now() + timedelta(days=3, microseconds=1)
+    user = await services.imports.add(name="Ada", email=ADA, password_hash=BCRYPT, deletes_at=end)
+    assert user.deletes_at == clock.now() + timedelta(days=3)
+    with pytest.raises(DeletionPending):
+        await log_in(services)
+    clock.advance(timedelta(days=3))
+    with pytest.raises(InvalidCredentials):
+        await log_in(services)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(0), timedelta(seconds=59)])
+async def test_an_account_whose_end_has_come_is_not_brought_back(
+    services: Services, clock: FakeClock, ahead: timedelta
+) -> None:
+    candidate = Candidate(name="Ada", email=ADA, password_hash=BCRYPT, deletes_at=clock.now() + ahead)
+    with pytest.raises(InvalidFields) as refused:
+        services.imports.examine(candidate)
+    assert [(fault.field, fault.code) for fault in refused.value.faults] == [("deletes_at", "invalid_deletes_at")]
+    with pytest.raises(InvalidFields):
+        services.imports.examine(attrs.evolve(candidate, deletes_at=(clock.now() + timedelta(days=1)).replace(tzinfo=None)))
 
 
 async def test_what_was_brought_over_by_its_id_is_found_and_left_as_it_is(services: Services, events: RecordedEvents) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 import pytest
@@ -23,7 +23,7 @@ from pickguard.domain.model.idempotency import key_digest
 from pickguard.domain.model.limits import Attempt, Failures, Limit
 from pickguard.domain.model.mail import ResetPassword
 from pickguard.domain.model.sessions import Client
-from pickguard.domain.model.tries import Standing
+from pickguard.domain.model.tries import Standing, Tries
 from pickguard.domain.model.users import EmailAddress
 from pickguard.ports.accounts import Holder
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
@@ -326,6 +326,16 @@ class BrokenLimiter:
     async def count(self, limit: Limit, subject: str, now: object) -> None:
         del subject, now
         self._break(limit.value)
+
+    async def read_tries(self, address: str) -> Tries:
+        del address
+        self._break("read_tries")
+        return Tries()
+
+    async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:
+        del subject
+        self._break(f"read {limit.value}")
+        return ()
 
 
 @pytest.mark.requirement(79)

@@ -21,7 +21,10 @@ from pickguard.adapters.mail.rendering import STEMS, Renderer, TemplateError, de
 from pickguard.domain.model import mail as kinds
 from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.mail import (
+    AccountRestored,
     AddressChangeRequested,
+    DataExported,
+    DeletionScheduled,
     Mail,
     NewDevice,
     Notice,
@@ -58,6 +61,8 @@ def a_mail(kind: type[Mail], *, to: str = "Ada@example.com", name: str = NAME, a
         given_ |= {"at": EXPIRES, "client": Client(user_agent=agent, ip="192.0.2.1")}
     if kind is AddressChangeRequested:
         given_["new_address"] = EmailAddress.parse("new@example.com")
+    if kind is DeletionScheduled:
+        given_["deletes_at"] = EXPIRES
     if kind is PasswordChanged:
         given_["by_reset"] = True
     return kind(**given_ | more)
@@ -195,7 +200,10 @@ def test_a_notice_of_a_new_password_says_how_it_was_set(by_reset: bool) -> None:
         assert ("Every session but the one it was changed in" in words) != by_reset
 
 
-@pytest.mark.parametrize("kind", [VerifyAddress, AddressChangeRequested, NewDevice, PasswordChanged])
+@pytest.mark.parametrize(
+    "kind",
+    [VerifyAddress, AddressChangeRequested, NewDevice, PasswordChanged, DeletionScheduled, AccountRestored, DataExported],
+)
 @pytest.mark.parametrize(("ip", "said"), [("2001:db8::1", "2001:db8::1"), (None, "an unknown address")])
 def test_a_notice_says_when_and_from_where(kind: type[Mail], ip: str | None, said: str) -> None:
     for text in parts(RENDERER.render(a_mail(kind, client=Client(ip=ip)))):
@@ -345,6 +353,12 @@ def test_a_layout_of_the_operator_is_that_of_all_mails(tmp_path: Path) -> None:
         _, rich = parts(made.render(a_mail(kind)))
         assert "<p>Ours" in rich
         assert "<h1>" in rich
+
+
+def test_who_deleted_an_account_is_told_until_when_it_can_be_restored() -> None:
+    mail = a_mail(DeletionScheduled, deletes_at=datetime(2026, 2, 1, 3, 4, tzinfo=UTC))
+    for text in parts(RENDERER.render(mail)):
+        assert "1 February 2026, 03:04 UTC" in text
 
 
 @pytest.mark.parametrize(

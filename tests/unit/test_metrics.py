@@ -167,6 +167,34 @@ def test_both_formats_can_be_read_and_say_the_same(measured: Measured) -> None:
     assert one[key(REQUESTS, method="GET", route=ME, status="200")] == 1
 
 
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=abc",
+        "application/openmetrics-text;version=1..0",
+        "application/openmetrics-text;version==",
+        "application/openmetrics-text; version=1.0.0.\udcff",
+        "text/plain;version=1.x.0",
+        "text/plain; q=1; version=²",
+    ],
+)
+def test_a_format_of_no_version_is_none_that_is_asked_for(measured: Measured, accept: str) -> None:
+    exposer = Exposer(measured.board)
+    assert exposer.expose(accept).content_type.startswith("text/plain; version=0.0.4")
+    other = exposer.expose(f"{accept}, application/openmetrics-text;version=1.0.0;escaping=underscores")
+    assert other.content_type.startswith("application/openmetrics-text; version=1.0.0;")
+
+
+SMALL = Board((Family(kind=Kind.GAUGE, name="pickguard_worker_pid", help="The process of a worker."),), workers=1)
+
+
+@given(st.lists(st.sampled_from([*"=;,. 019ab\udcff", "version", "escaping", "application/openmetrics-text", "text/plain"])))
+def test_whatever_is_accepted_there_is_an_answer_in_ascii(parts: list[str]) -> None:
+    exposed = Exposer(SMALL).expose("".join(parts))
+    assert exposed.content_type.isascii()
+    assert exposed.body
+
+
 def test_a_build_and_its_processes_are_told(measured: Measured) -> None:
     assert measured.value("pickguard_workers") == 0
     measured.metrics.is_run_by(os.getpid())

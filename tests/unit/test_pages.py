@@ -42,7 +42,7 @@ def shown(settings: Settings = SETTINGS) -> dict[str, str]:
     app = web.Application()
     set_up(app, settings)
     environment = aiohttp_jinja2.get_env(app)
-    common = {"me": None, "notice": "", "has_mail": True, "can_sign_up": True}
+    common = {"me": None, "notice": "", "has_mail": True, "has_grace": True, "can_sign_up": True}
     return {name: environment.get_template(name).render({**common, **values}) for name, values in samples()}
 
 

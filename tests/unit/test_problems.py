@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -38,6 +38,7 @@ def make(kind: type[AccountsError]) -> AccountsError:
     arguments: dict[str, Any] = {
         "faults": (Fault(field="email", code="invalid_email", detail="No."),),
         "max_age": timedelta(minutes=15),
+        "deletes_at": datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC),
         "reason": "it is so",
         "limit": Limit.GUESSES,
         "retry_after": timedelta(seconds=90.5),
@@ -86,6 +87,7 @@ def test_every_error_of_the_core_is_answered_with_a_problem(kind: type[AccountsE
         (errors.InvalidFields, "invalid-body"),
         (errors.AddressTaken, "email-taken"),
         (errors.InvalidCredentials, "invalid-credentials"),
+        (errors.DeletionPending, "deletion-pending"),
         (errors.WrongPassword, "wrong-password"),
         (errors.InvalidToken, "invalid-token"),
         (errors.ReauthenticationRequired, "reauthentication-required"),
@@ -102,6 +104,11 @@ def test_an_error_has_the_problem_that_clients_rely_on(kind: type[AccountsError]
     assert for_error(make(kind)).type.slug == slug
 
 
+def test_a_client_is_told_until_when_an_account_can_be_restored() -> None:
+    content = content_of(respond(for_error(make(errors.DeletionPending)), REQUEST_ID))
+    assert content["deletes_at"] == "2026-01-02T03:04:05.678Z"
+
+
 STATUSES = {
     "malformed-request": 400,
     "malformed-body": 400,
@@ -110,6 +117,7 @@ STATUSES = {
     "invalid-credentials": 401,
     "wrong-password": 403,
     "reauthentication-required": 403,
+    "deletion-pending": 403,
     "not-found": 404,
     "method-not-allowed": 405,
     "email-taken": 409,

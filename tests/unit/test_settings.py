@@ -18,7 +18,16 @@ from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.entrypoints import serving
 from pickguard.entrypoints.cli import cli
-from pickguard.entrypoints.settings import Settings, SettingsError, option, options, redacted, show_duration, show_rate
+from pickguard.entrypoints.settings import (
+    Settings,
+    SettingsError,
+    option,
+    options,
+    redacted,
+    show_duration,
+    show_rate,
+    show_value,
+)
 from tests.support.accounts import NOW, a_session, an_account
 from tests.support.strategies import examples
 
@@ -72,6 +81,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "limit_registrations": ("10000/30d", Rate(10_000, timedelta(days=30))),
     "limit_mails": ("1/0.5d", Rate(1, timedelta(hours=12))),
     "limit_resets": ("50/2h", Rate(50, timedelta(hours=2))),
+    "limit_exports": ("3/1d", Rate(3, timedelta(days=1))),
     "password_min_length": ("15", 15),
     "breach_check": ("https://range.example/v3", "https://range.example/v3/"),
     "breach_timeout": ("250ms", timedelta(milliseconds=250)),
@@ -79,6 +89,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "session_idle": ("12h", timedelta(hours=12)),
     "session_maximum": ("1", 1),
     "reauthentication_window": ("5m", timedelta(minutes=5)),
+    "deletion_grace": ("14d", timedelta(days=14)),
     "hash_memory": ("65536", 65_536),
     "hash_time_cost": ("3", 3),
     "hash_parallelism": ("4", 4),
@@ -344,6 +355,10 @@ WRONG = [
     ("session_maximum", "1001"),
     ("reauthentication_window", "0"),
     ("reauthentication_window", "2d"),
+    ("deletion_grace", "59s"),
+    ("deletion_grace", "366d"),
+    ("deletion_grace", "-0"),
+    ("deletion_grace", "00"),
     ("hash_memory", "19455"),
     ("hash_time_cost", "1"),
     ("hash_parallelism", "0"),
@@ -643,6 +658,12 @@ def test_the_rules_of_limits_are_those_that_are_given() -> None:
     names = [each.name for each in options() if each.name.startswith("limit_")]
     given_ = load({name: GIVEN[name][0] for name in names}).limit_rules
     assert attrs.asdict(given_, recurse=False) == {name.removeprefix("limit_"): GIVEN[name][1] for name in names}
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0d"])
+def test_no_grace_is_written_as_nothing(text: str) -> None:
+    assert load({"deletion_grace": text}).deletion_grace == timedelta(0)
+    assert show_value(timedelta(0)) == "0s"
 
 
 def test_a_program_is_read_as_a_shell_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

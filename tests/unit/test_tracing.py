@@ -142,6 +142,23 @@ async def test_a_request_is_within_the_span_that_its_caller_names() -> None:
             assert server.parent is None
 
 
+@pytest.mark.requirement(75)
+@pytest.mark.parametrize(
+    "state", ["secret=canary", "canary", "a=canary=", "canary\u2028=1", ",".join(f"canary{n}=1" for n in range(40))]
+)
+async def test_what_a_caller_keeps_beside_its_span_is_neither_logged_nor_traced(
+    caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    async with tracing() as traced:
+        headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": state}
+        await traced.api.call("GET", "/livez", headers=headers)
+        await traced.api.call("GET", "/livez", headers={"traceparent": f"00-{TRACE}-{PARENT}-01-{'canary' * 100}"})
+        spans = traced.spans()
+    assert [span.parent is not None for span in spans] == [True, False]
+    assert "canary" not in "".join(span.to_json() for span in spans)
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+
 async def test_what_no_route_is_for_is_named_by_its_method_alone() -> None:
     async with tracing() as traced:
         await traced.api.call("GET", "/a-path-of-a-client?with=a-query")

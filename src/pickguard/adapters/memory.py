@@ -6,7 +6,7 @@ each is atomic among the tasks of one event loop; it is not for use from several
 
 import heapq
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NoReturn
 from uuid import UUID
 
@@ -20,19 +20,30 @@ from pickguard.ports.accounts import Holder, Snapshot
 from pickguard.ports.directory import DirectoryEntry, DirectoryPage
 
 
-class MemoryAccounts:
-    """An `AccountRepository` that keeps nothing beyond its own life, and its `AccountDirectory`."""
+def _system_time() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self) -> None:
+
+class MemoryAccounts:
+    """An `AccountRepository` that keeps nothing beyond its own life, and its `AccountDirectory`.
+
+    `now` tells when accounts that await their deletion are gone. It should be the clock that the use cases go by.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime] = _system_time) -> None:
         self._snapshots: dict[UserId, Snapshot] = {}
         self._owners: dict[str, UserId] = {}
+        self._ends: dict[UserId, datetime] = {}
+        self._now = now
 
     async def get(self, user_id: UserId) -> Snapshot | None:
         """See `AccountRepository.get`."""
+        self._erase()
         return self._snapshots.get(user_id)
 
     async def find(self, email: EmailAddress) -> Snapshot | None:
         """See `AccountRepository.find`."""
+        self._erase()
         owner = self._owners.get(email.key)
         return None if owner is None else self._snapshots[owner]
 
@@ -46,7 +57,7 @@ class MemoryAccounts:
 
     async def read_session(self, user_id: UserId, digest: SessionDigest) -> tuple[User, Session] | None:
         """See `AccountRepository.read_session`."""
-        snapshot = self._snapshots.get(user_id)
+        snapshot = await self.get(user_id)
         if snapshot is None:
             return None
         session = next((session for session in snapshot.account.sessions if session.digest == digest), None)
@@ -54,6 +65,7 @@ class MemoryAccounts:
 
     async def add(self, account: Account, *, operation: bytes) -> None:  # noqa: ARG002 (no answer is ever lost here)
         """See `AccountRepository.add`."""
+        self._erase()
         if account.user.id in self._snapshots:
             if self._owners.get(account.user.email.key, account.user.id) != account.user.id:
                 raise AddressTaken
@@ -61,7 +73,7 @@ class MemoryAccounts:
         if account.user.email.key in self._owners:
             raise AddressTaken
         self._owners[account.user.email.key] = account.user.id
-        self._snapshots[account.user.id] = Snapshot(account=account, version=1)
+        self._keep(Snapshot(account=account, version=1))
 
     async def save(self, before: Snapshot, after: Account, *, operation: bytes) -> None:  # noqa: ARG002
         """See `AccountRepository.save`."""
@@ -71,13 +83,12 @@ class MemoryAccounts:
             raise AddressTaken
         del self._owners[old]
         self._owners[new] = user_id
-        self._snapshots[user_id] = Snapshot(account=after, version=before.version + 1)
+        self._keep(Snapshot(account=after, version=before.version + 1))
 
     async def remove(self, before: Snapshot, *, operation: bytes) -> None:  # noqa: ARG002
         """See `AccountRepository.remove`."""
         self._confirm(before)
-        del self._snapshots[before.account.user.id]
-        del self._owners[before.account.user.email.key]
+        self._remove(before.account)
 
     async def confirm(self, snapshot: Snapshot) -> None:
         """See `AccountRepository.confirm`."""
@@ -92,6 +103,7 @@ class MemoryAccounts:
             last = None if after is None else UserId(UUID(after))
         except ValueError:
             raise InvalidCursor from None
+        self._erase()
         ids = heapq.nsmallest(limit + 1, (user_id for user_id in self._snapshots if last is None or user_id > last))
         accounts = [self._snapshots[user_id].account for user_id in ids[:limit]]
         return DirectoryPage(
@@ -103,7 +115,27 @@ class MemoryAccounts:
             next=str(ids[limit - 1]) if len(ids) > limit else None,
         )
 
+    def _keep(self, snapshot: Snapshot) -> None:
+        user = snapshot.account.user
+        self._snapshots[user.id] = snapshot
+        self._ends.pop(user.id, None)
+        if user.deletes_at is not None:
+            self._ends[user.id] = user.deletes_at
+
+    def _remove(self, account: Account) -> None:
+        del self._snapshots[account.user.id]
+        del self._owners[account.user.email.key]
+        self._ends.pop(account.user.id, None)
+
+    def _erase(self) -> None:
+        """Remove the accounts that are gone by now. Few await that at any time, so all of them are looked at."""
+        if self._ends:
+            now = self._now()
+            for user_id in [user_id for user_id, end in self._ends.items() if end <= now]:
+                self._remove(self._snapshots[user_id].account)
+
     def _confirm(self, before: Snapshot) -> None:
+        self._erase()
         present = self._snapshots.get(before.account.user.id)
         if present is None or present.version != before.version:
             raise Conflict

@@ -12,7 +12,17 @@ import attrs
 
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules
-from pickguard.domain.model.tries import FromSource, Standing, Window, lengthened, refuse, run_at, standing, waits
+from pickguard.domain.model.tries import (
+    FromSource,
+    Standing,
+    Tries,
+    Window,
+    lengthened,
+    refuse,
+    run_at,
+    standing,
+    waits,
+)
 
 CAPACITY: Final = 250_000
 """How many accounts, and how many subjects of each other limit, can be counted at once.
@@ -148,6 +158,15 @@ class MemoryRateLimiter:
             refuse([(limit, wait)])
         self._count(limit, subject, now)
 
+    async def read_tries(self, address: str) -> Tries:
+        """See `RateLimiter.read_tries`."""
+        tries = self._tries.get(address) or _Tries()
+        return Tries(run=tries.run, sources=tuple(tries.sources.values()))
+
+    async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:
+        """See `RateLimiter.read_count`."""
+        return (self._windows[limit].get(subject) or Window()).moments
+
     def _judge(self, attempt: Attempt, now: datetime) -> _Tries:
         """Return what is counted for an account. Raises `RateLimited`."""
         self._tries.forget(now)
@@ -193,3 +212,11 @@ class Unlimited:
 
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
         """See `RateLimiter.count`."""
+
+    async def read_tries(self, address: str) -> Tries:  # noqa: ARG002
+        """See `RateLimiter.read_tries`."""
+        return Tries()
+
+    async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:  # noqa: ARG002
+        """See `RateLimiter.read_count`."""
+        return ()

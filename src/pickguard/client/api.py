@@ -33,7 +33,7 @@ from pickguard.client.errors import (
     UnexpectedAnswer,
 )
 from pickguard.client.retries import Failure, RetryRules, pause_before_next, read_retry_after
-from pickguard.client.values import Activity, LoggedIn, Session, TokenInfo, User, take
+from pickguard.client.values import Activity, LoggedIn, Session, TokenInfo, User, take, take_moment
 
 Read = TypeVar("Read")
 
@@ -136,8 +136,8 @@ class PickguardClient:
         self._base = _read_base(base_url, allow_plain_http=allow_plain_http)
         if sum(each is not None for each in (ca, ssl_context, session)) > 1:
             raise ValueError("give one of ca, ssl_context and session")
-        if service_secret is not None and not service_secret.startswith("pgs_"):
-            raise ValueError("service_secret is no secret of a service: it begins with pgs_")
+        if service_secret is not None and not (service_secret.startswith("pgs_") and _is_sendable(service_secret)):
+            raise ValueError("service_secret is no secret of a service: it begins with pgs_, and has no space or end of line")
         self._ssl = ssl.create_default_context(cafile=ca) if ca is not None else ssl_context
         self._secret = service_secret
         self._timeout = timeout
@@ -241,10 +241,29 @@ class PickguardClient:
         headers = {} if if_match is None else {"If-Match": if_match}
         return _read_tagged(await self._call("PATCH", ME, token=token, body=body, headers=headers))
 
-    async def delete_me(self, token: str, *, if_match: str | None = None) -> None:
-        """Delete the account. Raises `ReauthenticationRequired` where the password was not proved shortly before."""
+    async def delete_me(self, token: str, *, if_match: str | None = None) -> datetime | None:
+        """Delete the account; return None where it is gone, or when it will be, until when `restore` keeps it.
+
+        Its sessions end at once either way. Raises `ReauthenticationRequired` where the password was not proved shortly before.
+        """
         headers = {} if if_match is None else {"If-Match": if_match}
-        await self._call("DELETE", ME, token=token, headers=headers, expected=(204,))
+        answer = await self._call("DELETE", ME, token=token, headers=headers, expected=(202, 204))
+        return None if answer.status == 204 else _read(answer, lambda content: take_moment(content, "deletes_at"))  # noqa: PLR2004
+
+    async def restore(self, *, email: str, password: str) -> LoggedIn:
+        """Keep an account that was deleted and is not gone yet, and log in to it; one that was not deleted is logged in to.
+
+        Raises `InvalidCredentials`, as `log_in` does, where there is no such account any more, and `RateLimited`.
+        """
+        body = {"email": email, "password": password}
+        return _read(await self._call("POST", "/v1/account-restorations", body=body, expected=(201,)), LoggedIn.read)
+
+    async def export_me(self, token: str) -> dict[str, Any]:
+        """Return all that the service holds about the user, as the JSON document that it is; `format` says which form it has.
+
+        Raises `ReauthenticationRequired` where the password was not proved shortly before, and `RateLimited`.
+        """
+        return _read(await self._call("GET", f"{ME}/export", token=token, repeatable=True), dict)
 
     async def activity(self, token: str) -> tuple[Activity, ...]:
         """Return what happened to the account lately, newest first."""
@@ -254,7 +273,7 @@ class PickguardClient:
     # Sessions
 
     async def log_in(self, *, email: str, password: str) -> LoggedIn:
-        """Open a session. Raises `InvalidCredentials` and `RateLimited`."""
+        """Open a session. Raises `InvalidCredentials`, `RateLimited`, and `DeletionPending` where `restore` is asked for."""
         return _read(
             await self._call("POST", "/v1/sessions", body={"email": email, "password": password}, expected=(201,)),
             LoggedIn.read,
@@ -539,6 +558,10 @@ def _problem_of(answer: _Answer, content: Mapping[str, Any]) -> ProblemError:
         Fault(pointer=take(each, "pointer", str), code=take(each, "code", str), detail=take(each, "detail", str))
         for each in content.get("errors", ())
     )
+    if slug == "deletion-pending" and "deletes_at" in content:
+        more: dict[str, Any] = {"deletes_at": take_moment(content, "deletes_at")}
+    else:
+        more = {}
     return KINDS.get(slug, KINDS_BY_STATUS.get(answer.status, ProblemError))(
         slug=slug,
         status=answer.status,
@@ -547,6 +570,7 @@ def _problem_of(answer: _Answer, content: Mapping[str, Any]) -> ProblemError:
         request_id=answer.headers.get("X-Request-ID"),
         retry_after=read_retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)),
         faults=faults,
+        **more,
     )
 
 

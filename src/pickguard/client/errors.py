@@ -16,6 +16,7 @@ ClientError
     │   └── InvalidClient           invalid-client: the service's own secret
     ├── WrongPassword               wrong-password
     ├── ReauthenticationRequired    reauthentication-required
+    ├── DeletionPending             deletion-pending, with `deletes_at`
     ├── RegistrationClosed          registration-closed
     ├── NotFound                    not-found
     ├── EmailTaken                  email-taken
@@ -34,8 +35,8 @@ No message holds a token or a password.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import attrs
 
@@ -128,6 +129,14 @@ class ReauthenticationRequired(ProblemError):
     """The password must have been proved shortly before: `reauthenticate`, then try again with the new token."""
 
 
+class DeletionPending(ProblemError):
+    """Address and password are right, and the account was deleted: `PickguardClient.restore` keeps it until `deletes_at`."""
+
+    def __init__(self, *, deletes_at: datetime | None = None, **known: Any) -> None:
+        super().__init__(**known)
+        self.deletes_at = deletes_at
+
+
 class RegistrationClosed(ProblemError):
     """Nobody can make an account for themselves."""
 
@@ -192,6 +201,7 @@ KINDS: Final[Mapping[str, type[ProblemError]]] = {
     "invalid-client": InvalidClient,
     "wrong-password": WrongPassword,
     "reauthentication-required": ReauthenticationRequired,
+    "deletion-pending": DeletionPending,
     "registration-closed": RegistrationClosed,
     "not-found": NotFound,
     "email-taken": EmailTaken,

@@ -32,6 +32,7 @@ from pickguard.domain.services.administration import Administration
 from pickguard.domain.services.authentication import Authentication
 from pickguard.domain.services.changes import AccountChanges
 from pickguard.domain.services.counting import Counting
+from pickguard.domain.services.exports import DataExports
 from pickguard.domain.services.fields import FieldExaminer
 from pickguard.domain.services.imports import Imports
 from pickguard.domain.services.introspection import Introspection
@@ -89,6 +90,7 @@ class Services:
     registration: Registration
     authentication: Authentication
     profiles: Profiles
+    exports: DataExports
     sessions: Sessions
     administration: Administration
     verification: Verification | None
@@ -103,6 +105,8 @@ class Services:
     accounts: AccountRepository
     directory: AccountDirectory
     session_rules: SessionRules
+    deletion_grace: timedelta = timedelta(0)
+    """How long an account can be restored after its user has deleted it."""
 
     @property
     def has_mail(self) -> bool:
@@ -130,6 +134,7 @@ def build_services(
     session_rules: SessionRules | None = None,
     challenge_rules: ChallengeRules | None = None,
     registration_mode: RegistrationMode = RegistrationMode.OPEN,
+    deletion_grace: timedelta = timedelta(0),
 ) -> Services:
     """Wire the use cases to adapters of one's choice; what is left out is that of the system.
 
@@ -139,15 +144,17 @@ def build_services(
 
     Without `receipts`, idempotency keys are known to this process only, and without a `limiter`, it counts for itself alone;
     several processes on one store need those of that store. Without a `directory`, accounts can be listed only where `accounts`
-    is one itself. Without a `mailer` no address is verified and no password can be
-    reset, and private registration is of no use to anybody. Without `breaches`, new passwords are looked up in
-    `common_passwords` alone. Without `service_credentials` no other service may ask whose a token is.
+    is one itself. Without a `mailer` no address is verified and no password can be reset, and private registration is of no use
+    to anybody. With a `deletion_grace`, an account that its user deletes can be restored for so long; an in-memory repository
+    should then be told the time by this `clock`. Without `breaches`, new passwords are looked up in `common_passwords` alone.
+    Without `service_credentials` no other service may ask whose a token is.
     """
     directory = directory or (accounts if isinstance(accounts, AccountDirectory) else NoDirectory())
     clock = clock or SystemClock()
     secrets = secrets or SystemSecrets()
     events = events or LoggedEvents(request_id=CURRENT_REQUEST.get)
     limiter = MemoryRateLimiter() if limiter is None else limiter  # an empty one may be false
+    receipts = receipts or MemoryReceipts()
     deferred = deferred or LoopDeferred()
     session_rules = session_rules or SessionRules()
     fields = FieldExaminer(rules=password_rules or PasswordRules(), common_passwords=common_passwords or ListedPasswords())
@@ -174,9 +181,10 @@ def build_services(
         verified_only=registration_mode is RegistrationMode.PRIVATE,
     )
     return Services(
+        deletion_grace=deletion_grace,
         registration=Registration(
             accounts=accounts,
-            receipts=receipts or MemoryReceipts(),
+            receipts=receipts,
             changes=changes,
             counting=counting,
             letters=letters,
@@ -202,6 +210,17 @@ def build_services(
             fields=fields,
             session_rules=session_rules,
             conceals_users=registration_mode is not RegistrationMode.OPEN,
+            deletion_grace=deletion_grace,
+        ),
+        exports=DataExports(
+            accounts=accounts,
+            receipts=receipts,
+            limiter=limiter,
+            changes=changes,
+            counting=counting,
+            letters=letters,
+            clock=clock,
+            session_rules=session_rules,
         ),
         sessions=Sessions(accounts=accounts, changes=changes, clock=clock, session_rules=session_rules),
         administration=Administration(
@@ -597,4 +616,5 @@ async def open_services(
             ),
             challenge_rules=ChallengeRules(verification=settings.verification_lifetime, reset=settings.reset_lifetime),
             registration_mode=RegistrationMode(settings.registration),
+            deletion_grace=settings.deletion_grace,
         )

@@ -78,6 +78,11 @@ EXPLANATIONS: Final = {
     ),
     Kind.UNKNOWN_KEY: ("keys that nobody here wrote", "Give other programs another prefix or database."),
     Kind.LASTING_KEY: ("keys that should expire and never will", "Delete them, or set them an expiry."),
+    Kind.LASTING_ACCOUNT: ("deleted accounts that would stay after their time", "Run it again with --repair."),
+    Kind.VANISHING_ACCOUNT: (
+        "accounts that would vanish although nobody deleted them",
+        "Run it again with --repair, soon; and find out what else sets expiries in this store.",
+    ),
 }
 """What each kind of irregularity is in a table, and what to do about it."""
 
@@ -202,6 +207,8 @@ def _print_inspection(inspection: Inspection, console: Console) -> None:
     table = _table("", "Keys", "Number")
     for what in ("accounts", "sessions", "claims", "receipts", "limits", "probes"):
         table.add_row("", what, f"{getattr(inspection, what):,}")
+        if what == "accounts" and inspection.deleted:
+            table.add_row("", "of these deleted, and to be restored for a time", f"{inspection.deleted:,}")
     if inspection.others:
         advice = "A database of its own keeps accounts apart from what others do to theirs."
         table.add_row("", _sentences("keys of other programs", advice), f"{inspection.others:,}")

@@ -120,6 +120,20 @@ def _duration(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
     return read
 
 
+def _nothing_or(read_some: Callable[[str], timedelta]) -> Callable[[str], timedelta]:
+    """Read a time that may also be left out with 0."""
+
+    def read(text: str) -> timedelta:
+        if re.fullmatch(r"0(ms|s|m|h|d)?", text, re.ASCII):
+            return timedelta(0)
+        try:
+            return read_some(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or 0") from None
+
+    return read
+
+
 def _rate(most: int, longest: timedelta) -> Callable[[str], Rate]:
     read_number, read_time = _whole_number(1, most), _duration(_SECOND, longest)
 
@@ -152,7 +166,7 @@ def show_duration(value: timedelta) -> str:
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
+    return f"{milliseconds}ms" if milliseconds else "0s"
 
 
 def show_value(value: object) -> str:
@@ -526,6 +540,9 @@ class Settings:
     limit_resets: Rate = _setting(
         _LIMITS.resets, _rate(10_000, 30 * _DAY), "Requests for resets from one client address.", "NUMBER/TIME"
     )
+    limit_exports: Rate = _setting(
+        _LIMITS.exports, _rate(1000, 30 * _DAY), "Exports of all that is held about one user.", "NUMBER/TIME"
+    )
     password_min_length: int = _setting(
         8,
         _whole_number(8, 64),
@@ -555,7 +572,16 @@ class Settings:
         100, _whole_number(1, 1000), "Sessions for each user; one more ends the least recently used.", "NUMBER"
     )
     reauthentication_window: timedelta = _setting(
-        15 * _MINUTE, _duration(_SECOND, _DAY), "How long ago the password may have been proved to delete an account.", "TIME"
+        15 * _MINUTE,
+        _duration(_SECOND, _DAY),
+        "How long ago the password may have been proved to delete an account or to export one's data.",
+        "TIME",
+    )
+    deletion_grace: timedelta = _setting(
+        timedelta(0),
+        _nothing_or(_duration(_MINUTE, 365 * _DAY)),
+        "How long an account can be restored after its user has deleted it; 0: it is gone at once.",
+        "TIME",
     )
     hash_memory: int = _setting(19_456, _whole_number(19_456, 4_194_304), "Memory of one Argon2id hash, in KiB.", "KIB")
     hash_time_cost: int = _setting(2, _whole_number(2, 100), "Passes of one Argon2id hash.", "NUMBER")
@@ -758,6 +784,7 @@ class Settings:
             registrations=self.limit_registrations,
             mails=self.limit_mails,
             resets=self.limit_resets,
+            exports=self.limit_exports,
         )
 
     def store_location(self) -> Location | None:

@@ -44,6 +44,10 @@ class AccountRepository(Protocol):
 
     - A write happens as a whole or not at all, and only on the version that the caller read.
     - What a call has acknowledged by returning is seen by every call that starts afterwards, in any process.
+    - An account is gone from its `User.deletes_at` on, as if it had been removed at that moment, and without anybody's help:
+      nothing of it is returned, no write finds it, and its address is free. The store's clock tells when that is. An adapter
+      that cannot do so much to a moment that has come, or all but come, may refuse such a save with `StoreUnavailable`. Once
+      a save without `deletes_at` has been acknowledged, the account stays.
     - One address (`EmailAddress.key`) belongs to at most one account; a crash never loses an address for good.
     - `Unavailable` and its kin: `StoreUnavailable` means that nothing was stored. `OutcomeUnknown` means that the write was
       sent and its answer lost, or (`NotReplicated`) that it was made and a fail-over may undo it. A lost answer is looked for

@@ -56,6 +56,10 @@ class Kind(StrEnum):
     """A key of the service's prefix that the service did not write."""
     LASTING_KEY = "lasting-key"
     """A key that should vanish by itself and never will."""
+    LASTING_ACCOUNT = "lasting-account"
+    """An account that its user has deleted, and whose key will not go when its time is over."""
+    VANISHING_ACCOUNT = "vanishing-account"
+    """An account that nobody has deleted, and whose key will go by itself all the same."""
 
     @property
     def verdict(self) -> Verdict:
@@ -67,7 +71,13 @@ class Kind(StrEnum):
     @property
     def is_repairable(self) -> bool:
         """Whether a repair mends it."""
-        return self in {Kind.MISSING_CLAIM, Kind.FOREIGN_CLAIM, Kind.ORPHAN_CLAIM}
+        return self in {
+            Kind.MISSING_CLAIM,
+            Kind.FOREIGN_CLAIM,
+            Kind.ORPHAN_CLAIM,
+            Kind.LASTING_ACCOUNT,
+            Kind.VANISHING_ACCOUNT,
+        }
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +98,8 @@ class Inspection:
     """
 
     accounts: int = 0
+    deleted: int = 0
+    """Accounts that their users have deleted, and that can be restored for a time; they are among the accounts."""
     sessions: int = 0
     claims: int = 0
     receipts: int = 0

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from pickguard.domain.model.limits import Attempt, Failures, Limit
-from pickguard.domain.model.tries import Standing
+from pickguard.domain.model.tries import Standing, Tries
 
 
 class RateLimiter(Protocol):
@@ -50,7 +50,13 @@ class RateLimiter(Protocol):
         """Return how the wrong passwords for an account stand. Counts nothing, and refuses nothing."""
 
     async def count(self, limit: Limit, subject: str, now: datetime) -> None:
-        """Count one thing of a kind: `REGISTRATIONS` and `RESETS` by source, `MAILS` and `OTHER_MAILS` by recipient.
+        """Count one thing of a kind: `REGISTRATIONS` and `RESETS` by source, mails by recipient, `EXPORTS` by the user's id.
 
         Raises `RateLimited` where as many as may be have been counted already; one that is refused is not counted.
         """
+
+    async def read_tries(self, address: str) -> Tries:
+        """Return what is kept of the wrong passwords for an account, to be shown to its owner. Counts nothing."""
+
+    async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:
+        """Return when things of a kind were counted, as far as that is kept, oldest first. Counts nothing."""

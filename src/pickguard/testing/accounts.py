@@ -1,7 +1,7 @@
 """Accounts as values, made without a use case and without a hasher: what the contract suites store."""
 
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import attrs
@@ -55,3 +55,10 @@ def at_address(account: Account, email: str) -> Account:
 def renamed(account: Account, name: str) -> Account:
     """Return the account with another name of its user."""
     return account.rename(PersonName.parse(name), NOW + timedelta(seconds=1)).account
+
+
+def ending(account: Account, *, in_: timedelta | None) -> Account:
+    """Return the account as one that is gone so long from now on, or as one that stays. The clock is the real one."""
+    now = datetime.now(UTC)
+    end = None if in_ is None else now.replace(microsecond=now.microsecond // 1000 * 1000) + in_
+    return attrs.evolve(account, user=attrs.evolve(account.user, deletes_at=end))

@@ -223,6 +223,7 @@ def make_account_service(
     session_rules: SessionRules | None = None,
     password_rules: PasswordRules | None = None,
     challenge_rules: ChallengeRules | None = None,
+    deletion_grace: timedelta = timedelta(0),
 ) -> AccountService:
     """Wire the use cases to stand-ins. All that is kept is kept in memory, unless `accounts`, `receipts` or `limiter` is given.
 
@@ -232,7 +233,7 @@ def make_account_service(
     clock, secrets, hasher = clock or FakeClock(), secrets or FakeSecrets(), hasher or FakeHasher()
     events, outbox, pace = RecordedEvents(), Outbox(), RecordedPace()
     deferred = LoopDeferred(spread=timedelta(0), pauses=())
-    repository = MemoryAccounts() if accounts is None else accounts
+    repository = MemoryAccounts(now=clock.now) if accounts is None else accounts
     if limiter is None:
         limiter = Unlimited() if limits is None else MemoryRateLimiter(limits)
     services = build_services(
@@ -252,6 +253,7 @@ def make_account_service(
         session_rules=session_rules,
         challenge_rules=challenge_rules,
         registration_mode=registration_mode,
+        deletion_grace=deletion_grace,
     )
     return AccountService(
         services=services,

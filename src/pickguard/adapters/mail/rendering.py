@@ -17,10 +17,13 @@ import jinja2
 
 from pickguard.domain.model.devices import Device
 from pickguard.domain.model.mail import (
+    AccountRestored,
     AddressChangeRequested,
     AddressWanted,
     AlreadyRegistered,
     ConfirmNewAddress,
+    DataExported,
+    DeletionScheduled,
     Mail,
     NewDevice,
     Notice,
@@ -41,6 +44,9 @@ STEMS: Final[dict[type[Mail], str]] = {
     AddressWanted: "address_wanted",
     PasswordChanged: "password_changed",
     NewDevice: "new_device",
+    DeletionScheduled: "deletion_scheduled",
+    AccountRestored: "account_restored",
+    DataExported: "data_exported",
 }
 """For each mail, the name of its two templates, without ``.txt`` and ``.html``."""
 
@@ -163,6 +169,8 @@ class Renderer:
             values["new_address"] = mail.new_address.value
         if isinstance(mail, PasswordChanged):
             values |= {"by_reset": mail.by_reset, "by_operator": mail.by_operator}
+        if isinstance(mail, DeletionScheduled):
+            values["deletes_at"] = _moment(mail.deletes_at)
         return values
 
     def _link(self, page: str, token: str) -> str:
@@ -208,7 +216,8 @@ def samples() -> Iterator[Mail]:
     yield AddressWanted(**notice)
     yield from (PasswordChanged(**notice, by_reset=by_reset) for by_reset in (False, True))
     yield PasswordChanged(**notice, by_reset=False, by_operator=True)
-    yield NewDevice(**notice)
+    yield from (NewDevice(**notice), AccountRestored(**notice), DataExported(**notice))
+    yield DeletionScheduled(**notice, deletes_at=at + timedelta(days=30))
 
 
 def _moment(moment: datetime) -> str:

@@ -25,6 +25,7 @@ from pickguard.adapters.redis.encoding import (
     encode_changes,
     encode_claim,
     has_operation,
+    milliseconds,
     session_field,
 )
 from pickguard.domain.model.accounts import Account, register
@@ -109,8 +110,9 @@ class RedisAccounts:
         """See `AccountRepository.save`."""
         old_address, new_address = before.account.user.email.key, after.user.email.key
         if old_address == new_address:
-            if await self._save(before, after, operation, claim=None) == scripts.CONFLICT:
-                raise Conflict
+            outcome = await self._save(before, after, operation, claim=None)
+            if outcome != scripts.SAVED:
+                raise _refusal(outcome)
             return
         superfluous = await self._claims.read(old_address)
         claim = await self._claims.acquire(new_address, after.user.id, nonce=operation)
@@ -172,9 +174,7 @@ class RedisAccounts:
         if outcome == scripts.SAVED:
             return
         await self._claims.release(address, claim)
-        if outcome == scripts.CONFLICT:
-            raise Conflict
-        raise StoreUnavailable("the claim on the address had grown too old when the account was saved")
+        raise _refusal(outcome)
 
     async def _save(self, before: Snapshot | None, after: Account, operation: bytes, *, claim: Claim | None) -> int:
         version = before.version if before else 0
@@ -185,6 +185,7 @@ class RedisAccounts:
             len(operation) * REMEMBERED_OPERATIONS,
             "" if claim is None else claim.made_at,
             DEADLINE // timedelta(milliseconds=1),
+            _end_of(before.account if before else None, after),
             2 * len(written),
             *chain.from_iterable(written.items()),
             *removed,
@@ -241,3 +242,20 @@ class RedisAccounts:
             if int(version) > before.version:
                 return scripts.CONFLICT
             raise OutcomeUnknown("the store did not answer a removal") from error
+
+
+def _end_of(before: Account | None, after: Account) -> int | str:
+    """Return what a save is to do about the account's end, in the script's terms."""
+    end = after.user.deletes_at
+    if end == (None if before is None else before.user.deletes_at):
+        return ""
+    return 0 if end is None else milliseconds(end)
+
+
+def _refusal(outcome: int) -> Exception:
+    """Return what it is to the core that a save was refused."""
+    if outcome == scripts.LATE:
+        return StoreUnavailable("the claim on the address had grown too old when the account was saved")
+    if outcome == scripts.OVER:
+        return StoreUnavailable("by the store's clock the time to restore the account would be over already")
+    return Conflict()

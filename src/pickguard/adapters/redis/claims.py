@@ -12,6 +12,9 @@ explores every interleaving, crash and passing of time, and finds the fault when
    the same conditions: only past the lease, and not while the account has the address.
 5. Claims are released by comparing the whole value. The value that a save will make superfluous is read before that save.
 
+An account that was deleted with a grace is erased by its server at its end (its key expires), and leaves its claim, as if a
+process had crashed after it had removed the account. Its end is set and called off by saves, so it never comes back.
+
 So a crash leaves at most a claim without account, which rule 3 frees; never an account without its claim, never two accounts
 with one address.
 """

@@ -19,10 +19,17 @@ from pickguard.adapters.redis.accounts import DEFAULT_PREFIX
 from pickguard.adapters.redis.clients import Node, StoreClient
 from pickguard.adapters.redis.commands import FAILURES, Commands, unavailable
 from pickguard.adapters.redis.encoding import (
+    ACTIVITY,
+    CHALLENGES,
+    CREDENTIAL,
     SESSION_PREFIX,
     USER,
+    VERSION,
     UnreadableError,
     account_key,
+    decode_activity,
+    decode_challenges,
+    decode_credential,
     decode_session,
     decode_user,
 )
@@ -180,14 +187,21 @@ def _read_user(record: bytes, user_id: UserId) -> User:
 
 
 def _read_entry(fields: Mapping[bytes, bytes], user_id: UserId) -> DirectoryEntry:
-    if USER not in fields:
+    if not {VERSION, USER, CREDENTIAL} <= fields.keys():
         raise UnreadableError("an account is there by half")
     sessions = (
         decode_session.__wrapped__(record, SessionDigest(name.removeprefix(SESSION_PREFIX)))
         for name, record in fields.items()
         if name.startswith(SESSION_PREFIX)
     )
-    return DirectoryEntry(user=_read_user(fields[USER], user_id), sessions=tuple(sessions))
+    entry = DirectoryEntry(user=_read_user(fields[USER], user_id), sessions=tuple(sessions))
+    # The rest is not shown, but nobody can use an account of which anything is damaged.
+    decode_credential(fields[CREDENTIAL])
+    if CHALLENGES in fields:
+        decode_challenges(fields[CHALLENGES])
+    if ACTIVITY in fields:
+        decode_activity.__wrapped__(fields[ACTIVITY])
+    return entry
 
 
 def _joined(one: DirectoryPage, other: DirectoryPage) -> DirectoryPage:

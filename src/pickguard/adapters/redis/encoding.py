@@ -1,7 +1,7 @@
 """How an account lies in its hash, and what else there is.
 
 ```
-pg:{<user id>}            HASH
+pg:{<user id>}            HASH; it goes by itself at the user's end, if there is one
   v                       version, a decimal number
   o                       ids of the last operations, newest first, 8 bytes each
   u                       the user
@@ -19,8 +19,9 @@ pg:request:<digest>       STRING: the receipt of a request; it goes by itself af
 pg:tries:<digest>         STRING: the wrong passwords for an account, by the digest of its address as in a claim's key;
                           it goes by itself as soon as nothing of it counts any more
 pg:limit:<kind>:<digest>  STRING: when something was counted, of the kind source, registrations, mails,
-                          other_mails or resets;
-                          the digest is that of the source or of the recipient's address; it goes by itself like tries
+                          other_mails, resets or exports;
+                          the digest is that of the source, of the recipient's address or of the user's id; it goes by
+                          itself like tries
 
 pg:probe:<number>         STRING: written to see whether that is possible; it goes by itself after a second
 ```
@@ -32,8 +33,9 @@ big-endian; texts follow them in UTF-8, all but the last with their lengths in f
 ```
 user        1, flags 1, created 8, updated 8, length of name 2, length of key 2 | name, key of the address, address
             a length of -1: the key is the address in lower case, and not stored
-            flags: 1 verified, 2 disabled, 4 an address is pending; then the texts are
-            length of the pending address 2, length of its key 2 | name, key, pending key, pending address, address
+            flags: 1 verified, 2 disabled, 4 an address is pending, 8 the account ends, at which time its key expires as well;
+            with 8, the end 8 follows; then with 4, length of the pending address 2, length of its key 2, and the texts are
+            name, key, pending key, pending address, address
 credential  1, epoch 4, changed 8, kind of hash 1 | hash
             kinds: 0 text; 1 Argon2id, memory 4, passes 2, lanes 1, salt 16, digest 32
 session     1, id 16, created 8, last used 8, authenticated 8, length of IP address 2 | IP address, user agent
@@ -108,7 +110,8 @@ SOURCE_LENGTH: Final = 255
 
 _USER: Final = struct.Struct(">BBqqhh")
 _PENDING: Final = struct.Struct(">hh")
-_VERIFIED, _DISABLED, _HAS_PENDING = 1, 2, 4
+_END: Final = struct.Struct(">q")
+_VERIFIED, _DISABLED, _HAS_PENDING, _ENDS = 1, 2, 4, 8
 _CHALLENGE: Final = struct.Struct(">Bq32s")
 _ACTIVITY: Final = struct.Struct(">BqH")
 _CLIENT: Final = struct.Struct(">HH")
@@ -170,6 +173,9 @@ _ACTIVITY_KINDS: Final = (
     ActivityKind.PASSWORD_RESET,
     ActivityKind.DISABLED,
     ActivityKind.ENABLED,
+    ActivityKind.DATA_EXPORTED,
+    ActivityKind.DELETION_SCHEDULED,
+    ActivityKind.DELETION_CANCELLED,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -277,7 +283,10 @@ def encode_user(user: User) -> bytes:
     name = user.name.value.encode()
     address, key, key_length = _encode_address(user.email)
     flags = _VERIFIED * user.email_verified | _DISABLED * user.disabled
-    lengths, pending = b"", b""
+    end, lengths, pending = b"", b"", b""
+    if user.deletes_at is not None:
+        flags |= _ENDS
+        end = _END.pack(milliseconds(user.deletes_at))
     if user.pending_email is not None:
         flags |= _HAS_PENDING
         pending_address, pending_key, pending_key_length = _encode_address(user.pending_email)
@@ -285,7 +294,7 @@ def encode_user(user: User) -> bytes:
         pending = pending_key + pending_address
     created, updated = milliseconds(user.created_at), milliseconds(user.updated_at)
     fixed = _USER.pack(FORMAT, flags, created, updated, len(name), key_length)
-    return b"".join((fixed, lengths, name, key, pending, address))
+    return b"".join((fixed, end, lengths, name, key, pending, address))
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -295,11 +304,15 @@ def decode_user(record: bytes, user_id: UserId) -> User:
         number, flags, created, updated, name_length, key_length = _USER.unpack_from(record)
         if number != FORMAT:
             raise _unknown("user", number)
-        if flags & ~(_VERIFIED | _DISABLED | _HAS_PENDING):
+        if flags & ~(_VERIFIED | _DISABLED | _HAS_PENDING | _ENDS):
             raise _damaged("user")
-        name_at, pending_length, pending_key_length = _USER.size, 0, -1
+        name_at, pending_length, pending_key_length, deletes_at = _USER.size, 0, -1, None
+        if flags & _ENDS:
+            (end,) = _END.unpack_from(record, name_at)
+            deletes_at = _moment(end)
+            name_at += _END.size
         if flags & _HAS_PENDING:
-            pending_length, pending_key_length = _PENDING.unpack_from(record, _USER.size)
+            pending_length, pending_key_length = _PENDING.unpack_from(record, name_at)
             name_at += _PENDING.size
         key_at = name_at + name_length
         pending_key_at = key_at + max(key_length, 0)
@@ -322,6 +335,7 @@ def decode_user(record: bytes, user_id: UserId) -> User:
             updated_at=created_at if updated == created else _moment(updated),
             pending_email=pending,
             disabled=bool(flags & _DISABLED),
+            deletes_at=deletes_at,
         )
     except _DAMAGED as error:
         raise _damaged("user") from error

@@ -7,7 +7,8 @@ every suspect is read again, and counts only if it still shows the fault:
   its address all the while, and in the protocol of `pickguard.adapters.redis.claims` there is no moment at which it has it
   without the claim. A claim that such an account lacks is lost, however much is going on.
 - A claim without account that is younger than the lease may be a registration under way. One that is older, still the same and
-  still without its account after a pause, is what a crash has left.
+  still without its account after a pause, is what a crash has left, or an account that went at its end.
+- An account and the expiry of its key are written in one step, so what differs while the version stays is a fault.
 
 How much is remembered depends on the number of suspects, not on that of accounts.
 
@@ -22,6 +23,7 @@ Repairs are made by the protocol's own scripts and rules, as one more process am
   value: the protocol lets nobody but the one who made a claim rely on it, so nobody relies on this one.
 - An orphan is released in the same order, and by comparing the value: whoever takes it over changes it, so that it is not
   released any more.
+- The expiry of an account's key is set anew as the account says, if the account is still of the version that was judged.
 - Where several accounts have one address, they are reported and none is chosen. To know of them all, a claim is made only after
   all keys have been seen. What is not understood is never changed: it may be of a newer version.
 """
@@ -57,8 +59,9 @@ from pickguard.adapters.redis.encoding import (
     claim_mark,
     decode_snapshot,
     decode_user,
+    milliseconds,
 )
-from pickguard.adapters.redis.scripts import CLAIM, RELEASE, TAKE_OVER
+from pickguard.adapters.redis.scripts import CLAIM, RELEASE, SET_END, TAKE_OVER
 from pickguard.domain.model.errors import StoreUnavailable
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import Limit
@@ -75,6 +78,9 @@ NEEDED: Final = "+dbsize +scan +exists +pttl"
 """What a user needs for it beyond what the service does."""
 
 _PAGE = 500
+_FOR_EVER, _GONE = -1, -2
+"""What PTTL answers for a key without an expiry, and for one that is not there."""
+_NO_END = 0
 _ATTEMPTS = 10
 _DIGEST_BYTES = 32
 _CLAIM_DIGEST_LENGTH = 28
@@ -240,16 +246,18 @@ class _Inspector:
         await self._look_at_accounts(accounts)
         await self._look_at_claims(claims)
         for key, left in zip(fleeting, await self._ask_all([("PTTL", key) for key in fleeting]), strict=True):
-            if left == -1 and await self._commands.ask("PTTL", key) == -1:
+            if left == _FOR_EVER and await self._commands.ask("PTTL", key) == _FOR_EVER:
                 self._report(Kind.LASTING_KEY, key, "It should go by itself after a time, and has none set.")
 
     async def _look_at_accounts(self, accounts: Mapping[str, UserId]) -> None:
         owners: list[tuple[str, UserId]] = []
         answers = await self._ask_all([("HGETALL", key) for key in accounts])
-        for (key, user_id), fields in zip(accounts.items(), answers, strict=True):
+        lives = await self._ask_all([("PTTL", key) for key in accounts])
+        for (key, user_id), fields, life in zip(accounts.items(), answers, lives, strict=True):
             if not fields:  # removed meanwhile
                 continue
             self._counts["accounts"] += 1
+            await self._look_at_end(key, user_id, fields, life)
             address, sessions, fault = _read_account(fields, user_id)
             self._counts["sessions"] += sessions
             if fault and (again := await self._read("HGETALL", key)):
@@ -263,6 +271,26 @@ class _Inspector:
             claim = _parse(there)
             if claim is None or claim.user_id != user_id:
                 self._suspect_account(key, user_id)
+
+    async def _look_at_end(self, key: str, user_id: UserId, fields: Any, life: int) -> None:
+        """See whether an account's key goes at the account's end, and only then."""
+        end = _end_of(fields, user_id)
+        self._counts["deleted"] += end not in {None, _NO_END}
+        if _is_kept(end, life):
+            return
+        # Read apart, the two may be of two moments.
+        before = await self._read("HMGET", key, VERSION, USER)
+        life = await self._commands.ask("PTTL", key)
+        if isinstance(before, _WrongType) or before != await self._read("HMGET", key, VERSION, USER):
+            return
+        end = _end_of({USER: before[1]}, user_id)
+        if end is None or _is_kept(end, life):
+            return
+        repaired = self._repair and bool(await self._commands.repeatable(SET_END, key, before[0], end))
+        if end == _NO_END:
+            self._report(Kind.VANISHING_ACCOUNT, key, "It has no end, and its key has an expiry.", repaired=repaired)
+        else:
+            self._report(Kind.LASTING_ACCOUNT, key, "It has an end, and its key has no expiry.", repaired=repaired)
 
     async def _look_at_claims(self, keys: Sequence[str]) -> None:
         claims: dict[str, Claim] = {}
@@ -475,6 +503,23 @@ def _read_account(fields: Any, user_id: UserId) -> tuple[str | None, int, str]:
     elif len({session.id for session in sessions}) != len(sessions):
         fault = "It has one session twice."
     return address, len(sessions), fault
+
+
+def _end_of(fields: Any, user_id: UserId) -> int | None:
+    """Return when an account ends, in ms; `_NO_END` where it does not; None where it cannot be read."""
+    user = None if isinstance(fields, _WrongType) else fields.get(USER)
+    if user is None:
+        return None
+    try:
+        deletes_at = decode_user(user, user_id).deletes_at
+    except UnreadableError:
+        return None
+    return _NO_END if deletes_at is None else milliseconds(deletes_at)
+
+
+def _is_kept(end: int | None, life: int) -> bool:
+    """Tell whether a key lives as long as its account, as far as the account can be read and is there."""
+    return end is None or life == _GONE or (end == _NO_END) == (life == _FOR_EVER)
 
 
 def _is_strange(name: bytes) -> bool:

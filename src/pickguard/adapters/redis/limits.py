@@ -21,7 +21,7 @@ from pickguard.adapters.redis.encoding import (
 from pickguard.adapters.redis.scripts import COUNT, FAIL, FORGIVE, SUCCEED, Script
 from pickguard.domain.model.errors import RateLimited
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules, Rate
-from pickguard.domain.model.tries import Standing, refuse, standing, waits
+from pickguard.domain.model.tries import Standing, Tries, refuse, standing, waits
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LIMITS: Final = (None, Limit.GUESSES, Limit.RUN)
@@ -88,6 +88,19 @@ class RedisRateLimiter:
         wait = await self._once(COUNT, limit_key(self._prefix, limit, subject), milliseconds(now), *_in_milliseconds(rate))
         if wait:
             raise RateLimited(limit, retry_after=wait * _MILLISECOND)
+
+    async def read_tries(self, address: str) -> Tries:
+        """See `RateLimiter.read_tries`. Of sources only digests are stored."""
+        record = await self._commands.ask("GET", tries_key(self._prefix, address))
+        if record is None:
+            return Tries()
+        run, _ = decode_tries(record, None)
+        return Tries(run=run, sources=tuple(decode_sources(record)))
+
+    async def read_count(self, limit: Limit, subject: str) -> tuple[datetime, ...]:
+        """See `RateLimiter.read_count`."""
+        record = await self._commands.ask("GET", limit_key(self._prefix, limit, subject))
+        return () if record is None else decode_limit(record).moments
 
     async def _look(self, attempt: Attempt, now: datetime) -> bytes | None:
         """Return what is counted for an account. Raises `RateLimited`."""

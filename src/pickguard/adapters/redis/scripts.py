@@ -113,11 +113,14 @@ return there or ARGV[2]
 SAVED: Final = 1
 CONFLICT: Final = 0
 LATE: Final = 2
+OVER: Final = 3
 
 # KEYS: account. ARGV: expected version (0: none yet), operation, its length times how many to remember, time of the claim that
-# this relies on or '', greatest age of that claim in ms, how many values of fields follow, fields and values, fields to drop.
-# Fields are dropped first: a script is refused for want of memory at its first write only, and HDEL needs none. So sessions can
-# be ended where memory is full.
+# this relies on or '', greatest age of that claim in ms, when the account ends ('': as it is, 0: never, or a time at least a
+# second ahead), how many values of fields follow, fields and values, fields to drop.
+# The end is set first, since a user may lack the right to, and then nothing has happened yet. A time that has come would erase
+# the account at once, and what is written next would be half a one. Fields are dropped then: a script is refused for want of
+# memory at its first write only, and neither of these needs any. So sessions can be ended where memory is full.
 SAVE = Script(
     _NOW
     + """
@@ -129,12 +132,26 @@ end
 if ARGV[4] ~= '' and now - tonumber(ARGV[4]) > tonumber(ARGV[5]) then
   return 2
 end
+local ends = tonumber(ARGV[6])
+if ends and ends > 0 and ends < now + 1000 then
+  return 3
+end
+if ends and version > 0 then
+  if ends > 0 then
+    redis.call('PEXPIREAT', KEYS[1], ARGV[6])
+  else
+    redis.call('PERSIST', KEYS[1])
+  end
+end
 local operations = string.sub(ARGV[2] .. (held[2] or ''), 1, tonumber(ARGV[3]))
-local last = 6 + tonumber(ARGV[6])
+local last = 7 + tonumber(ARGV[7])
 if #ARGV > last then
   redis.call('HDEL', KEYS[1], unpack(ARGV, last + 1))
 end
-redis.call('HSET', KEYS[1], 'v', string.format('%.0f', version + 1), 'o', operations, unpack(ARGV, 7, last))
+redis.call('HSET', KEYS[1], 'v', string.format('%.0f', version + 1), 'o', operations, unpack(ARGV, 8, last))
+if ends and ends > 0 and version == 0 then
+  redis.call('PEXPIREAT', KEYS[1], ARGV[6])
+end
 return 1
 """
 )
@@ -159,6 +176,22 @@ if redis.call('HGET', KEYS[1], 'v') ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', KEYS[1])
+return 1
+"""
+)
+
+# KEYS: account. ARGV: expected version, when the account ends in ms (0: never). Answers like SAVE. Sets the key's expiry anew,
+# as the account says; a time that has come erases it.
+SET_END = Script(
+    """
+if redis.call('HGET', KEYS[1], 'v') ~= ARGV[1] then
+  return 0
+end
+if ARGV[2] == '0' then
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+end
 return 1
 """
 )

@@ -1,8 +1,10 @@
 """What the workers have counted, as Prometheus reads it."""
 
 import platform
+import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from typing import Final
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -13,6 +15,9 @@ from prometheus_client.registry import Collector
 from pickguard.adapters.telemetry.board import Board, Family, Kind
 
 _PID = "pickguard_worker_pid"
+_VERSION: Final = re.compile(r"version=(.*)", re.DOTALL)
+_VERSIONS: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
+"""What versions of the formats look like: 0.0.4 and 1.0.0, for instance."""
 
 
 @attrs.frozen(kw_only=True)
@@ -89,5 +94,18 @@ class Exposer:
 
     def expose(self, accept: str) -> Exposition:
         """Return all metrics. `accept` is what the scraper says that it reads (RFC 9110, section 12.5.1)."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(_readable(accept))
         return Exposition(content_type=content_type, body=encode(self._registry))
+
+
+def _readable(accept: str) -> str:
+    """Return what there is in an Accept header without the formats whose version is none.
+
+    prometheus-client raises `TypeError` for most of these, and says the others again in the header of the answer.
+    """
+    return ",".join(each for each in accept.split(",") if all(map(_is_readable, each.split(";"))))
+
+
+def _is_readable(parameter: str) -> bool:
+    match = _VERSION.fullmatch(parameter.strip())
+    return match is None or _VERSIONS.fullmatch(match[1]) is not None

@@ -26,8 +26,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from pickguard.adapters.telemetry.observing import Call
 from pickguard.domain.model.errors import AccountsError, Unavailable
 
-PARENT_HEADERS: Final = ("traceparent", "tracestate")
-"""Where a caller says within which span it asks (W3C Trace Context)."""
+PARENT_HEADER: Final = "traceparent"
+"""Where a caller says within which span it asks (W3C Trace Context). The `tracestate` beside it is not looked at: it may hold
+anything, which would be in the span, and what is wrong with it the library writes into the log, as often as anybody likes."""
+LONGEST_PARENT: Final = 256
+"""The library writes a line into the log for each that is beyond 512; what is known today has 55 characters."""
 _SERVICE_NAME: Final = "service.name"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
@@ -67,7 +70,8 @@ class Tracing:
         if route is not None:
             attributes["http.route"] = route
         name = method if route is None else f"{method} {route}"
-        parent = self._propagator.extract({name: headers[name] for name in PARENT_HEADERS if name in headers})
+        given = headers.get(PARENT_HEADER, "")
+        parent = self._propagator.extract({PARENT_HEADER: given} if len(given) <= LONGEST_PARENT else {})
         with self._start(name, SpanKind.SERVER, attributes, parent) as span:
             yield RequestSpan(span)
 

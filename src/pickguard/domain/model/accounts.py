@@ -6,7 +6,7 @@ returns the same account and no events.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import attrs
@@ -14,7 +14,14 @@ import attrs
 from pickguard.domain.model.activity import Activity, is_same_device, since_last_password, with_events
 from pickguard.domain.model.challenges import Challenge, ChallengeKind, ChallengeRules, MailedToken
 from pickguard.domain.model.credentials import Credential
-from pickguard.domain.model.errors import InvalidCredentials, InvalidToken, SessionNotFound, TokenSpent, WrongPassword
+from pickguard.domain.model.errors import (
+    DeletionPending,
+    InvalidCredentials,
+    InvalidToken,
+    SessionNotFound,
+    TokenSpent,
+    WrongPassword,
+)
 from pickguard.domain.model.events import (
     AccountDisabled,
     AccountEnabled,
@@ -22,6 +29,8 @@ from pickguard.domain.model.events import (
     AddressChanged,
     AddressChangeRequested,
     AddressVerified,
+    DeletionCancelled,
+    DeletionScheduled,
     Event,
     PasswordChanged,
     PasswordRehashed,
@@ -124,7 +133,7 @@ class Account:
         for each in self.challenges:
             if each.kind in kinds:
                 digest = token.digest(each.kind, self._address_of(each.kind), self.credential.epoch)
-                if each.is_met_by(digest, now) and not self.user.disabled:
+                if each.is_met_by(digest, now) and self.user.can_reset(now):
                     return each.kind
         raise TokenSpent
 
@@ -184,6 +193,29 @@ class Account:
             return Transition(account=self)
         return self._changed(now, AccountEnabled(user_id=self.user.id, at=now), disabled=False)
 
+    def schedule_deletion(self, now: datetime, grace: timedelta) -> "Transition":
+        """Let the account go when the grace is over. Until then it can only be restored.
+
+        Every session ends, and whatever was mailed proves nothing any more. The address stays the account's. One that goes
+        already goes no later for that.
+        """
+        if self.user.deletes_at is not None:
+            return Transition(account=self)
+        deletes_at = now + grace
+        event = DeletionScheduled(user_id=self.user.id, at=now, deletes_at=deletes_at)
+        scheduled = self._changed(now, event, deletes_at=deletes_at)
+        cleared = scheduled.and_then(lambda account: attrs.evolve(account, challenges=()))
+        ended = cleared.account.end_sessions(now, reason=SessionEnd.DELETED)
+        return Transition(account=ended.account, events=(*cleared.events, *ended.events))
+
+    def restore(self, now: datetime) -> "Transition":
+        """Keep the account after all. Raises `InvalidToken` where it is gone already."""
+        if self.user.deletes_at is None:
+            return Transition(account=self)
+        if self.user.is_gone(now):
+            raise InvalidToken
+        return self._changed(now, DeletionCancelled(user_id=self.user.id, at=now), deletes_at=None)
+
     def rehash_password(self, password_hash: str, now: datetime) -> "Transition":
         """Store another hash of the same password: sessions stay, and so does the credential's epoch."""
         credential = attrs.evolve(self.credential, password_hash=password_hash)
@@ -200,11 +232,14 @@ class Account:
     ) -> "Transition":
         """Log in, if the address and the credential are still those that were verified; else `InvalidCredentials`.
 
-        So it is for an account that is disabled.
+        So it is for an account that is disabled or gone. `DeletionPending` for one that can still be restored.
         Expired sessions go, and beyond the maximum the least recently used ones do.
         """
-        if self.credential.epoch != epoch or self.user.email.key != email.key or self.user.disabled:
+        is_other = self.credential.epoch != epoch or self.user.email.key != email.key
+        if is_other or self.user.disabled or self.user.is_gone(now):
             raise InvalidCredentials
+        if self.user.deletes_at is not None:
+            raise DeletionPending(self.user.deletes_at)
         pruned = self.prune_sessions(now, rules)
         opened = attrs.evolve(pruned.account, sessions=(*pruned.account.sessions, session))
         capped = opened._cap_sessions(now, rules, keep=session)  # noqa: SLF001 (of this very class)

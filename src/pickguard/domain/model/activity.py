@@ -14,6 +14,9 @@ from pickguard.domain.model.events import (
     AddressChanged,
     AddressChangeRequested,
     AddressVerified,
+    DataExported,
+    DeletionCancelled,
+    DeletionScheduled,
     Event,
     FailuresNoted,
     PasswordChanged,
@@ -54,6 +57,9 @@ class ActivityKind(enum.Enum):
     PASSWORD_RESET = "password_reset"  # noqa: S105 (what happened, not a password)
     DISABLED = "disabled"
     ENABLED = "enabled"
+    DATA_EXPORTED = "data_exported"
+    DELETION_SCHEDULED = "deletion_scheduled"
+    DELETION_CANCELLED = "deletion_cancelled"
 
 
 @attrs.frozen(kw_only=True)
@@ -80,6 +86,9 @@ _KINDS: Final[dict[type[Event], ActivityKind]] = {
     FailuresNoted: ActivityKind.LOG_INS_FAILED,
     AccountDisabled: ActivityKind.DISABLED,
     AccountEnabled: ActivityKind.ENABLED,
+    DataExported: ActivityKind.DATA_EXPORTED,
+    DeletionScheduled: ActivityKind.DELETION_SCHEDULED,
+    DeletionCancelled: ActivityKind.DELETION_CANCELLED,
 }
 _NEW_PASSWORD: Final = {ActivityKind.PASSWORD_CHANGED, ActivityKind.PASSWORD_RESET}
 _USES: Final = {ActivityKind.REGISTERED, ActivityKind.LOGGED_IN, *_NEW_PASSWORD}

@@ -1,9 +1,10 @@
 """Credentials: the stored verifier of a password, and the rules that a new password must keep."""
 
+import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
@@ -31,6 +32,39 @@ class Credential:
     password_hash: str = attrs.field(repr=False)
     epoch: int
     changed_at: datetime
+
+
+# The forms that a verifier may have, as far as they tell how it was made. No group takes a salt or a digest.
+_NUMBER: Final = "[0-9]{1,10}"
+_PHC: Final = re.compile(
+    rf"\$([a-z0-9-]{{1,32}})\$(?:v=({_NUMBER})\$)?([a-z]{{1,16}}={_NUMBER}(?:,[a-z]{{1,16}}={_NUMBER})*)\$.*"
+)
+_OTHERS: Final[Mapping[re.Pattern[str], tuple[str, ...]]] = {
+    re.compile(rf"(?:(?:bcrypt|bcrypt_sha256)\$)?\$(2[aby])\$({_NUMBER})\$.*"): ("cost",),
+    re.compile(rf"(scrypt)\$({_NUMBER})\$[^$]*\$({_NUMBER})\$({_NUMBER})\$.*"): ("n", "r", "p"),
+    re.compile(rf"\$?(pbkdf2[a-z0-9_-]{{0,16}})\$({_NUMBER})\$.*"): ("i",),
+}
+
+
+@attrs.frozen(kw_only=True)
+class HashScheme:
+    """How a password was hashed: the function's name, None where it is not known here, and its costs by their short names."""
+
+    algorithm: str | None = None
+    parameters: Mapping[str, int] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, password_hash: str) -> Self:
+        """Read what a verifier says of itself, without its salt and digest. Never raises."""
+        if match := _PHC.fullmatch(password_hash):
+            pairs = [each.split("=") for each in match[3].split(",")]
+            versions = {} if match[2] is None else {"v": int(match[2])}
+            return cls(algorithm=match[1], parameters={**versions, **{name: int(value) for name, value in pairs}})
+        for form, names in _OTHERS.items():
+            if match := form.fullmatch(password_hash):
+                numbers = [int(value) for value in match.groups()[1:]]
+                return cls(algorithm=match[1], parameters=dict(zip(names, numbers, strict=True)))
+        return cls()
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ AccountsError
 ├── InvalidFields(faults)                    what was given breaks rules of its fields
 ├── AddressTaken                             the e-mail address belongs to another account
 ├── InvalidCredentials                       this e-mail address and password open no session
+├── DeletionPending(deletes_at)              they would, but the account was deleted and can only be restored
 ├── WrongPassword                            the password given as proof is not the account's
 ├── InvalidToken                             the bearer token opens nothing (unknown, expired, revoked, garbage)
 ├── ReauthenticationRequired(max_age)        the session's last proof of the password is too old
@@ -30,7 +31,7 @@ AccountsError
 ```
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -64,6 +65,14 @@ class AddressTaken(AccountsError):
 
 class InvalidCredentials(AccountsError):
     """This e-mail address and password open no session. Which of the two is wrong is not said, on purpose."""
+
+
+class DeletionPending(AccountsError):
+    """This account was deleted and is gone at `deletes_at`, unless it is restored. Told only to who knows its password."""
+
+    def __init__(self, deletes_at: datetime) -> None:
+        super().__init__(f"the account is gone at {deletes_at}, unless it is restored")
+        self.deletes_at = deletes_at
 
 
 class WrongPassword(AccountsError):

@@ -20,6 +20,7 @@ class SessionEnd(enum.Enum):
     EXPIRED = "expired"
     TOO_MANY = "too_many"
     DISABLED = "disabled"
+    DELETED = "deleted"
 
 
 class Outcome(enum.Enum):
@@ -106,6 +107,26 @@ class PasswordRehashed(Event):
 @attrs.frozen(kw_only=True)
 class BreachCheckSkipped(Event):
     """A new password could not be looked up among those of breaches, and was let pass. At a registration nobody has it yet."""
+
+
+@attrs.frozen(kw_only=True)
+class DataExported(Event):
+    """All that is held about the user was handed out to them."""
+
+
+@attrs.frozen(kw_only=True)
+class DeletionScheduled(Event):
+    """The user has deleted the account, and can restore it until `deletes_at`.
+
+    When it goes then, nobody is there to tell: a store erases it by itself, and there is no further event.
+    """
+
+    deletes_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class DeletionCancelled(Event):
+    """The account was restored before its time was over."""
 
 
 @attrs.frozen(kw_only=True)

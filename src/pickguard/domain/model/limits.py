@@ -30,6 +30,8 @@ class Limit(enum.Enum):
     """Those of them that reset no password, so that they alone cannot use up those that do."""
     RESETS = "resets"
     """Requests for resets from one source, whether or not they were mailed."""
+    EXPORTS = "exports"
+    """Exports of all that is held about one user."""
 
 
 @attrs.frozen
@@ -52,6 +54,7 @@ class LimitRules:
     registrations: Rate = Rate(30, timedelta(hours=1))
     mails: Rate = Rate(5, timedelta(hours=1))
     resets: Rate = Rate(100, timedelta(hours=1))
+    exports: Rate = Rate(10, timedelta(hours=1))
 
     @property
     def other_mails(self) -> Rate:

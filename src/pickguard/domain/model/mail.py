@@ -81,5 +81,22 @@ class PasswordChanged(Notice):
 
 
 @attrs.frozen(kw_only=True)
+class DeletionScheduled(Notice):
+    """The account was deleted, and can be restored until `deletes_at`."""
+
+    deletes_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class AccountRestored(Notice):
+    """The account was restored before its time was over, by whoever knew the password or by an operator."""
+
+
+@attrs.frozen(kw_only=True)
+class DataExported(Notice):
+    """All that is held about the user was handed out, to whoever proved the password shortly before."""
+
+
+@attrs.frozen(kw_only=True)
 class NewDevice(Notice):
     """Somebody logged in with the right password from where the account was not used before."""

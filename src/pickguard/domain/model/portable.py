@@ -4,7 +4,7 @@
 account     {"format": 1, "user": …, "credential": …, "sessions": [session …], "challenges": [challenge …],
              "activity": [entry …, newest first], "made_by": hex or null}
 user        {"id": UUID, "name": text, "email": address, "email_verified": boolean, "created_at": time, "updated_at": time,
-             "pending_email": address or null, "disabled": boolean}
+             "pending_email": address or null, "disabled": boolean, "deletes_at": time or null}
 address     {"value": text, "key": text}; no two accounts have one key
 credential  {"password_hash": text, "epoch": integer, "changed_at": time}
 session     {"id": UUID, "digest": hex, "created_at": time, "last_used_at": time, "authenticated_at": time, "client": client}
@@ -83,6 +83,7 @@ def dump_user(user: User) -> Portable:
         "updated_at": _dump_time(user.updated_at),
         "pending_email": None if user.pending_email is None else _dump_address(user.pending_email),
         "disabled": user.disabled,
+        "deletes_at": None if user.deletes_at is None else _dump_time(user.deletes_at),
     }
 
 
@@ -158,9 +159,10 @@ def _dump_time(moment: datetime) -> str:
 # Which members a part has, and with which value those are loaded that an earlier version did not dump.
 _MUST: Final = object()
 _ACCOUNT: Final = dict.fromkeys(("format", "user", "credential", "sessions", "challenges", "activity", "made_by"), _MUST)
-_USER: Final = dict.fromkeys(
-    ("id", "name", "email", "email_verified", "created_at", "updated_at", "pending_email", "disabled"), _MUST
-)
+_USER: Final = {
+    **dict.fromkeys(("id", "name", "email", "email_verified", "created_at", "updated_at", "pending_email", "disabled"), _MUST),
+    "deletes_at": None,
+}
 _ADDRESS: Final = dict.fromkeys(("value", "key"), _MUST)
 _CREDENTIAL: Final = dict.fromkeys(("password_hash", "epoch", "changed_at"), _MUST)
 _SESSION: Final = dict.fromkeys(("id", "digest", "created_at", "last_used_at", "authenticated_at", "client"), _MUST)
@@ -204,6 +206,7 @@ def _user(dumped: Portable) -> User:
         updated_at=_time(dumped, "updated_at"),
         pending_email=None if pending is None else _load("an address", _address, pending, _ADDRESS),
         disabled=_is(dumped, "disabled"),
+        deletes_at=None if dumped["deletes_at"] is None else _time(dumped, "deletes_at"),
     )
 
 

@@ -4,12 +4,13 @@ import hashlib
 import unicodedata
 from datetime import datetime, timedelta
 from typing import NewType, Self
+from uuid import UUID
 
 import attrs
 
 from pickguard.domain.model.errors import InvalidToken
 from pickguard.domain.model.identifiers import SessionId, UserId
-from pickguard.domain.model.tokens import SECRET_BYTES, read_token, write_token
+from pickguard.domain.model.tokens import BODY_LENGTH, SECRET_BYTES, USER_ID_BYTES, read_checked, write_token
 
 SessionDigest = NewType("SessionDigest", bytes)
 """SHA-256 of a token's secret: all of the token that is ever stored. The secret has 256 random bits, so a plain digest
@@ -41,10 +42,10 @@ class Token:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a token's text; `InvalidToken` for anything that is not one."""
-        found = read_token(TOKEN_PREFIX, text)
-        if found is None:
+        content = read_checked(TOKEN_PREFIX, text, BODY_LENGTH)  # as read_token does, with one call less for each request
+        if content is None:
             raise InvalidToken
-        return cls(user_id=found[0], secret=found[1])
+        return cls(user_id=UserId(UUID(bytes=content[:USER_ID_BYTES])), secret=content[USER_ID_BYTES:])
 
     def reveal(self) -> str:
         """Return the text that the client keeps. Whoever has it is the user."""

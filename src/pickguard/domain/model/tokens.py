@@ -16,8 +16,8 @@ from pickguard.domain.model.identifiers import UserId
 SECRET_BYTES: Final = 32
 """256 bits, which nobody can guess or search through (ASVS 5.0 7.2.3 and 11.5.1 ask for 128 at least)."""
 
-_USER_ID_BYTES: Final = 16
-_BODY_LENGTH: Final = 64
+USER_ID_BYTES: Final = 16
+BODY_LENGTH: Final = 64
 _CHECKSUM_LENGTH: Final = 8
 _STANDARD_ALPHABET: Final = bytes.maketrans(b"-_+/=", b"+/!!!")  # what is only in the other alphabet is in none
 _URL_ALPHABET: Final = str.maketrans("+/", "-_")
@@ -30,10 +30,10 @@ def write_token(prefix: str, user_id: UserId, secret: bytes) -> str:
 
 def read_token(prefix: str, text: str) -> tuple[UserId, bytes] | None:
     """Return whose account a token is for, and its secret; None for anything that is not a token of this prefix."""
-    content = read_checked(prefix, text, _BODY_LENGTH)
+    content = read_checked(prefix, text, BODY_LENGTH)
     if content is None:
         return None
-    return UserId(UUID(bytes=content[:_USER_ID_BYTES])), content[_USER_ID_BYTES:]
+    return UserId(UUID(bytes=content[:USER_ID_BYTES])), content[USER_ID_BYTES:]
 
 
 def write_checked(prefix: str, content: bytes) -> str:

@@ -44,6 +44,15 @@ class FromSource:
 
 
 @attrs.frozen(kw_only=True)
+class Tries:
+    """All that is kept of the wrong passwords for one account, whether or not it counts still."""
+
+    run: Failures = attrs.field(factory=Failures)
+    sources: tuple[FromSource, ...] = ()
+    """What has come from each source. Which one that was is known only where the run says so."""
+
+
+@attrs.frozen(kw_only=True)
 class Standing:
     """How the wrong passwords for one account stand at one moment, to be shown to an operator."""
 

@@ -93,6 +93,16 @@ class User:
     """The address that is to take the place of `email` as soon as it has confirmed that. It is no claim on the address."""
     disabled: bool = False
     """Whether nobody can log in to the account, whatever they know."""
+    deletes_at: datetime | None = None
+    """When the account goes for good, unless it is restored before; None where nobody has asked for that."""
+
+    def is_gone(self, now: datetime) -> bool:
+        """Tell whether the time to restore the account is over. A store erases it at that moment by itself."""
+        return self.deletes_at is not None and now >= self.deletes_at
+
+    def can_reset(self, now: datetime) -> bool:
+        """Tell whether the password can be reset by mail: also while the account can be restored, but not once it is gone."""
+        return not self.disabled and not self.is_gone(now)
 
     def later(self, now: datetime) -> datetime:
         """Return the `updated_at` of a change: later than the last, also where the clock did not move between."""

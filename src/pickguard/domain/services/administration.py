@@ -12,7 +12,7 @@ from pickguard.domain.model.activity import Activity
 from pickguard.domain.model.errors import AccountNotFound, InvalidToken
 from pickguard.domain.model.events import Event, FailuresNoted, SessionEnd, UserDeleted
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, SessionId, UserId, uuid7
-from pickguard.domain.model.mail import PasswordChanged
+from pickguard.domain.model.mail import AccountRestored, PasswordChanged
 from pickguard.domain.model.sessions import Client, Session, SessionRules
 from pickguard.domain.model.tries import Standing
 from pickguard.domain.model.users import EmailAddress, User
@@ -36,6 +36,8 @@ class Obstacle(enum.Enum):
     """Why a log-in with the right password would be refused at this moment."""
 
     DISABLED = "disabled"
+    DELETED = "deleted"
+    """Its user has deleted it. Until `User.deletes_at` it can be restored, by its user or by an operator."""
     UNVERIFIED = "unverified"
     """The address is not verified, and nobody logs in before that where registration is private."""
     LOCKED = "locked"
@@ -163,6 +165,24 @@ class Administration:
         """Let an account be logged in to again. Raises `AccountNotFound`."""
         return (await self._apply(user_id, lambda account: account.enable(self._clock.now()))).user
 
+    async def restore(self, user_id: UserId) -> User:
+        """Keep an account that its user has deleted and that is not gone yet. Its user is told where there is mail.
+
+        They log in with the password that they had. One that was not deleted stays as it is. Raises `AccountNotFound`.
+        """
+        is_restored = False
+
+        def decide(account: Account) -> Transition:
+            nonlocal is_restored
+            is_restored = account.user.deletes_at is not None
+            return account.restore(self._clock.now())
+
+        account = await self._apply(user_id, decide)
+        if is_restored:
+            user, now = account.user, self._clock.now()
+            await self._letters.notify(account, AccountRestored(to=user.email, name=user.name.value, at=now, client=Client()))
+        return account.user
+
     async def set_password(self, user_id: UserId, password: str) -> User:
         """Set another password, and end every session, every reset that was mailed and a lock for too many wrong passwords.
 
@@ -243,6 +263,7 @@ class Administration:
     def _obstacles(self, user: User, tries: Standing) -> list[Obstacle]:
         found = {
             Obstacle.DISABLED: user.disabled,
+            Obstacle.DELETED: user.deletes_at is not None,
             Obstacle.UNVERIFIED: self._verified_only and not user.email_verified,
             Obstacle.LOCKED: tries.locked_for is not None,
             Obstacle.LIMITED: tries.limited_sources > 0,

@@ -1,5 +1,6 @@
 """Proving who one is: by password to log in and to reauthenticate, by token for everything else."""
 
+from contextlib import suppress
 from datetime import datetime
 
 import attrs
@@ -8,6 +9,7 @@ from pickguard.domain.model.accounts import Account, Transition
 from pickguard.domain.model.credentials import normalise_password
 from pickguard.domain.model.errors import (
     AccountsError,
+    DeletionPending,
     HashingOverloaded,
     InvalidCredentials,
     InvalidFields,
@@ -17,7 +19,7 @@ from pickguard.domain.model.errors import (
 from pickguard.domain.model.events import FailuresNoted, LogInRefused, PasswordRefused
 from pickguard.domain.model.identifiers import UUID7_RANDOM_BYTES, SessionId, UserId, uuid7
 from pickguard.domain.model.limits import source_of
-from pickguard.domain.model.mail import NewDevice
+from pickguard.domain.model.mail import AccountRestored, NewDevice
 from pickguard.domain.model.sessions import TOKEN_SECRET_BYTES, Client, Session, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, User
 from pickguard.domain.services.changes import AccountChanges
@@ -69,8 +71,20 @@ class Authentication:
         Raises `InvalidCredentials` for an address without an account and for a wrong password, after the same work;
         `RateLimited` where wrong ones were too many; `InvalidFields` only for what is longer than any address or password can
         be. A session is opened only while the password that was verified is the account's: a log-in that began before a change
-        of password fails after it. The user is told by mail of a log-in from what seems to be a new device.
+        of password fails after it. `DeletionPending` for the right password of an account that its user has deleted and can
+        still restore. The user is told by mail of a log-in from what seems to be a new device.
         """
+        return await self._enter(email, password, client, restoring=False)
+
+    async def restore(self, *, email: str, password: str, client: Client | None = None) -> LoggedIn:
+        """Restore an account that awaits its deletion, and open a session; in one step, and told to the user by mail.
+
+        It is a log-in in everything else, with the same work, limits and errors. An account that does not await its deletion
+        is logged in to: so a request whose answer was lost can be sent again.
+        """
+        return await self._enter(email, password, client, restoring=True)
+
+    async def _enter(self, email: str, password: str, client: Client | None, *, restoring: bool) -> LoggedIn:
         faults = self._fields.log_in_faults(email=email, password=password)
         if faults:
             raise InvalidFields(faults)
@@ -92,10 +106,12 @@ class Authentication:
             if found is None or address is None:
                 raise InvalidCredentials  # noqa: TRY301 (refused as in the use case's other steps, and told once)
             rehashed = await self._rehash(found.credential.password_hash, password, began)
-            return await self._open_session(found, address, rehashed, client, failures)
-        except (WrongPassword, InvalidCredentials):
+            return await self._open_session(found, address, rehashed, client, failures, restoring=restoring)
+        except (WrongPassword, InvalidCredentials, DeletionPending) as error:
             user_id = found.user.id if found else None
             self._changes.publish(LogInRefused(user_id=user_id, at=self._clock.now(), client=client))
+            if isinstance(error, DeletionPending):
+                raise
             raise InvalidCredentials from None
 
     def _admits(self, user: User) -> bool:
@@ -175,6 +191,8 @@ class Authentication:
         rehashed: str | None,
         client: Client,
         failures: tuple[FailuresNoted, ...],
+        *,
+        restoring: bool,
     ) -> LoggedIn:
         credential = found.credential
         now = self._clock.now()
@@ -187,13 +205,17 @@ class Authentication:
             authenticated_at=now,
             client=client,
         )
-        is_new_device = False
+        is_new_device = is_restored = False
 
         def decide(account: Account) -> Transition:
-            nonlocal is_new_device
+            nonlocal is_new_device, is_restored
             is_new_device = not account.knows_device(client)
-            opened = account.open_session(session, email=address, epoch=credential.epoch, now=now, rules=self._session_rules)
-            opened = Transition(account=opened.account, events=(*failures, *opened.events))
+            is_restored = restoring and account.user.deletes_at is not None
+            kept = account.restore(self._clock.now()) if restoring else Transition(account=account)
+            opened = kept.account.open_session(
+                session, email=address, epoch=credential.epoch, now=now, rules=self._session_rules
+            )
+            opened = Transition(account=opened.account, events=(*failures, *kept.events, *opened.events))
             # Only over the very hash that was verified: another log-in may have rehashed it meanwhile.
             if rehashed is None or account.credential.password_hash != credential.password_hash:
                 return opened
@@ -204,11 +226,20 @@ class Authentication:
             account = await self._changes.apply(found.user.id, decide, client=client)
         except InvalidToken:  # deleted meanwhile: to somebody who logs in, that is an unknown address
             raise InvalidCredentials from None
-        if is_new_device and client != Client():
-            await self._letters.notify(
-                account, NewDevice(to=account.user.email, name=account.user.name.value, at=now, client=client)
-            )
+        except DeletionPending:
+            await self._note(found, failures)
+            raise
+        if is_restored or (is_new_device and client != Client()):
+            kind = AccountRestored if is_restored else NewDevice
+            notice = kind(to=account.user.email, name=account.user.name.value, at=now, client=client)
+            await self._letters.notify(account, notice)
         return LoggedIn(token=token, user=account.user, session=session)
+
+    async def _note(self, found: Holder, failures: tuple[FailuresNoted, ...]) -> None:
+        """Keep for the user what the limits have just forgotten, where no session is opened that would tell of it."""
+        if failures:
+            with suppress(AccountsError):  # a failure here tells nothing about the log-in
+                await self._changes.apply(found.user.id, lambda account: Transition(account=account, events=failures))
 
     async def _rehash(self, password_hash: str, password: str, began: datetime) -> str | None:
         if not self._hasher.needs_rehash(password_hash):

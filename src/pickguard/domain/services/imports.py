@@ -20,6 +20,8 @@ from pickguard.ports.secrets import SecretSource
 
 _OLDEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_SOONEST_END: Final = timedelta(minutes=1)
+"""Whoever deletes an account is given as long, at least, to restore it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +35,8 @@ class Candidate:
     created_at: datetime | None = None
     """When the person registered there; now if it is not given. Milliseconds count."""
     disabled: bool = False
+    deletes_at: datetime | None = None
+    """When the account goes for good, if its user has deleted it. Milliseconds count."""
     id: UUID | None = None
     """The id to keep, a UUIDv7 (RFC 9562); where it is not given, one is made from `created_at`."""
 
@@ -68,6 +72,7 @@ class Imports:
         email_verified: bool = False,
         created_at: datetime | None = None,
         disabled: bool = False,
+        deletes_at: datetime | None = None,
         id: UUID | None = None,  # noqa: A002 (what it is called everywhere)
     ) -> User:
         """Make an account whose password is the one that was hashed, and return its user.
@@ -81,6 +86,7 @@ class Imports:
             email_verified=email_verified,
             created_at=created_at,
             disabled=disabled,
+            deletes_at=deletes_at,
             id=id,
         )
         return (await self.bring_over(self.examine(candidate))).user
@@ -90,8 +96,8 @@ class Imports:
 
         Raises `InvalidFields` with all faults that can be seen without the store: those of name and address,
         ``invalid_password_hash`` where the hash is of no form that is known here or costs more than is obeyed,
-        ``invalid_created_at`` for a time without a zone, before 1970 or to come, and ``invalid_id`` for an id that is no
-        UUIDv7.
+        ``invalid_created_at`` for a time without a zone, before 1970 or to come, ``invalid_deletes_at`` for one without a zone
+        or that is not at least a minute ahead, and ``invalid_id`` for an id that is no UUIDv7.
         """
         now, created_at = self._clock.now(), candidate.created_at
         examined = self._fields.new_account(name=candidate.name, email=candidate.email, password=None)
@@ -102,6 +108,12 @@ class Imports:
         if created_at is not None and (created_at.utcoffset() is None or not _OLDEST <= created_at <= now):
             detail = "A time of registration has a time zone, and lies between 1970 and now."
             faults.append(Fault(field="created_at", code="invalid_created_at", detail=detail))
+        end = candidate.deletes_at
+        if end is not None and (end.utcoffset() is None or end < now + _SOONEST_END):
+            detail = (
+                "An account whose end has come, or comes within a minute, is brought over no more. The time has a time zone."
+            )
+            faults.append(Fault(field="deletes_at", code="invalid_deletes_at", detail=detail))
         if candidate.id is not None and (candidate.id.version, candidate.id.variant) != (7, RFC_4122):
             detail = "An id that is to be kept is a UUID of version 7; without one, the account gets a new id."
             faults.append(Fault(field="id", code="invalid_id", detail=detail))
@@ -109,7 +121,7 @@ class Imports:
             raise InvalidFields(tuple(faults))
         assert examined.name is not None  # noqa: S101 (no fault means that each given field was parsed)
         assert examined.email is not None  # noqa: S101
-        registered_at = now if created_at is None else _OLDEST + (created_at - _OLDEST) // _MILLISECOND * _MILLISECOND
+        registered_at = now if created_at is None else _in_milliseconds(created_at)
         new_id = candidate.id or uuid7(registered_at, self._secrets.random_bytes(UUID7_RANDOM_BYTES))
         made = register(
             user_id=UserId(new_id),
@@ -118,7 +130,13 @@ class Imports:
             password_hash=candidate.password_hash,
             now=registered_at,
         ).account
-        user = attrs.evolve(made.user, email_verified=candidate.email_verified, disabled=candidate.disabled, updated_at=now)
+        user = attrs.evolve(
+            made.user,
+            email_verified=candidate.email_verified,
+            disabled=candidate.disabled,
+            deletes_at=None if end is None else _in_milliseconds(end),
+            updated_at=now,
+        )
         return attrs.evolve(made, user=user)
 
     async def bring_over(self, account: Account) -> Imported:
@@ -141,3 +159,7 @@ class Imports:
             raise InvalidFields((Fault(field="id", code="id_taken", detail=detail),)) from None
         self._changes.publish(UserImported(user_id=account.user.id, at=self._clock.now()))
         return Imported(user=account.user, is_new=True)
+
+
+def _in_milliseconds(moment: datetime) -> datetime:
+    return _OLDEST + (moment - _OLDEST) // _MILLISECOND * _MILLISECOND

@@ -1,7 +1,7 @@
 """Changing and deleting one's own account."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -11,7 +11,13 @@ from pickguard.domain.model.challenges import MailedToken
 from pickguard.domain.model.errors import AddressTaken, InvalidToken, PreconditionFailed, ReauthenticationRequired
 from pickguard.domain.model.events import Event, FailuresNoted, UserDeleted
 from pickguard.domain.model.limits import Limit
-from pickguard.domain.model.mail import AddressChangeRequested, AddressWanted, ConfirmNewAddress, PasswordChanged
+from pickguard.domain.model.mail import (
+    AddressChangeRequested,
+    AddressWanted,
+    ConfirmNewAddress,
+    DeletionScheduled,
+    PasswordChanged,
+)
 from pickguard.domain.model.sessions import Client, SessionRules, Token
 from pickguard.domain.model.users import EmailAddress, User
 from pickguard.domain.services.authentication import Authentication
@@ -44,6 +50,8 @@ class Profiles:
     _session_rules: SessionRules
     _conceals_users: bool = False
     """Whether nobody is told which addresses have an account."""
+    _deletion_grace: timedelta = timedelta(0)
+    """How long an account can be restored after its user has deleted it; nothing where it goes at once."""
 
     async def change(
         self,
@@ -175,24 +183,50 @@ class Profiles:
         """Say what is wrong with a change before it is asked for; see `FieldExaminer.changes`."""
         return self._fields.changes(user, name=name, email=email, password=password, current_password=current_password)
 
-    async def delete(self, token: str, *, precondition: Precondition | None = None, client: Client | None = None) -> None:
+    async def delete(
+        self, token: str, *, precondition: Precondition | None = None, client: Client | None = None
+    ) -> datetime | None:
         """Delete the user, the credential, every session and the claim on the address. They go in one step.
 
-        Raises `InvalidToken`, `PreconditionFailed`, and `ReauthenticationRequired` where the session's last proof of the
-        password is too old.
+        Returns None where they have gone. Where there is a grace, returns when they go: until then the account keeps its
+        address and can only be restored (`Authentication.restore`). Every session and all that was mailed end at once, and
+        the user is told by mail. Raises `InvalidToken`, `PreconditionFailed`, and `ReauthenticationRequired` where the
+        session's last proof of the password is too old.
         """
         parsed = Token.parse(token)
 
-        def decide(account: Account) -> Event:
+        def confirmed(account: Account) -> datetime:
             now = self._clock.now()
             session = account.session(parsed.digest, now, self._session_rules)
             if not session.is_freshly_authenticated(now, self._session_rules):
                 raise ReauthenticationRequired(self._session_rules.reauthentication_window)
             if precondition is not None and not precondition(account.user):
                 raise PreconditionFailed
-            return UserDeleted(user_id=account.user.id, at=now)
+            return now
 
-        await self._changes.remove(parsed.user_id, decide, client=client)
+        if not self._deletion_grace:
+            await self._changes.remove(
+                parsed.user_id,
+                lambda account: UserDeleted(user_id=account.user.id, at=confirmed(account)),
+                client=client,
+            )
+            return None
+        account = await self._changes.apply(
+            parsed.user_id,
+            lambda account: account.schedule_deletion(confirmed(account), self._deletion_grace),
+            client=client,
+        )
+        user, deletes_at = account.user, account.user.deletes_at
+        assert deletes_at is not None  # noqa: S101 (it was set just now)
+        notice = DeletionScheduled(
+            to=user.email,
+            name=user.name.value,
+            at=deletes_at - self._deletion_grace,
+            client=client or Client(),
+            deletes_at=deletes_at,
+        )
+        await self._letters.notify(account, notice)
+        return deletes_at
 
 
 @attrs.frozen(kw_only=True)

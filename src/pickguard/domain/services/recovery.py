@@ -42,9 +42,10 @@ class Recovery:
     async def request(self, *, email: str, client: Client | None = None) -> None:
         """Mail a token that resets the password, if the address has an account and not too many were mailed to it.
 
-        What is found is looked for after this has returned, so that neither the answer nor its time tells whether there is an
-        account. A newer token voids the older. Beyond `Limit.RESETS` from one source nothing more is done, and nothing told.
-        Raises `Unavailable` in its kinds, also for whatever is no address.
+        That goes for an account that awaits its deletion as well: its owner may have forgotten the password to restore it with,
+        or it was somebody else who deleted it. What is found is looked for after this has returned, so that neither the answer
+        nor its time tells whether there is an account. A newer token voids the older. Beyond `Limit.RESETS` from one source
+        nothing more is done, and nothing told. Raises `Unavailable` in its kinds, also for whatever is no address.
         """
         try:
             address = EmailAddress.parse(email)
@@ -66,7 +67,7 @@ class Recovery:
 
     async def _mail_token(self, address: EmailAddress | None, client: Client) -> None:
         found = None if address is None else await self._accounts.find(address)
-        if found is not None and not found.account.user.disabled:
+        if found is not None and found.account.user.can_reset(self._clock.now()):
             await mail_reset_token(
                 self._changes, self._letters, found, now=self._clock.now(), kind=ResetPassword, client=client
             )
@@ -126,7 +127,7 @@ async def mail_reset_token(
     token = letters.new_token(user_id)
 
     def decide(account: Account) -> Transition:
-        if account.user.disabled:
+        if not account.user.can_reset(now):
             return Transition(account=account)
         challenged = account.challenge(ChallengeKind.RESET_PASSWORD, token, now, letters.rules)
         return Transition(account=challenged, events=(ResetRequested(user_id=user_id, at=now),))
@@ -138,6 +139,6 @@ async def mail_reset_token(
         return
     except NotReplicated:  # it is stored, and to try again would only void it by another
         pass
-    if user.email.key == found.account.user.email.key and not user.disabled:
+    if user.email.key == found.account.user.email.key and user.can_reset(now):
         expires_at = now + letters.rules.reset
         letters.post(kind(to=user.email, name=user.name.value, token=token.reveal(), expires_at=expires_at))

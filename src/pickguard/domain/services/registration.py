@@ -218,7 +218,7 @@ class Registration:
     async def _tell_owner(self, address: EmailAddress, client: Client) -> None:
         """Tell the owner of an address that somebody tried to register it, with a token for the case that it was they."""
         found = await self._accounts.find(address)
-        if found is None or found.account.user.disabled:
+        if found is None or not found.account.user.can_reset(self._clock.now()):
             return
         await mail_reset_token(
             self._changes, self._letters, found, now=self._clock.now(), kind=AlreadyRegistered, client=client

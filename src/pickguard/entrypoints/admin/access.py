@@ -72,8 +72,8 @@ def read_tokens(path: Path, *, right: Right, flag: str) -> tuple[Token, ...]:
         match = _LINE.fullmatch(text)
         if match is None or len(match[2]) < LEAST_CHARACTERS:
             raise TokensError(
-                f"{flag}: line {number} of {path} is no token: give at least {LEAST_CHARACTERS} random characters, such as "
-                "`openssl rand -hex 32` prints, with NAME: before them if you like"
+                f"{flag}: line {number} of {path} is no token: give at least {LEAST_CHARACTERS} random characters, as "
+                "openssl rand -hex 32 prints, with NAME: before them if you like"
             )
         operator = Operator(name=match[1] or ("metrics" if right is Right.METRICS else "admin"), right=right)
         tokens.append(Token(operator=operator, digest=_digest(match[2])))

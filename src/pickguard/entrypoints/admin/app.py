@@ -176,6 +176,11 @@ async def disable_user(request: web.Request) -> web.Response:
     return _json(render_user(await _administration(request).disable(_user_id(request))))
 
 
+async def restore_user(request: web.Request) -> web.Response:
+    """``POST /admin/v1/users/{id}/restore``: an account that its user has deleted stays."""
+    return _json(render_user(await _administration(request).restore(_user_id(request))))
+
+
 async def enable_user(request: web.Request) -> web.Response:
     """``POST /admin/v1/users/{id}/enable``."""
     return _json(render_user(await _administration(request).enable(_user_id(request))))
@@ -216,6 +221,7 @@ ADMIN_ROUTES: Final = (
     (hdrs.METH_DELETE, USER, delete_user),
     (hdrs.METH_POST, f"{USER}/disable", disable_user),
     (hdrs.METH_POST, f"{USER}/enable", enable_user),
+    (hdrs.METH_POST, f"{USER}/restore", restore_user),
     (hdrs.METH_GET, f"{USER}/sessions", list_sessions),
     (hdrs.METH_DELETE, f"{USER}/sessions", end_sessions),
     (hdrs.METH_DELETE, f"{USER}/sessions/{{session}}", end_session),

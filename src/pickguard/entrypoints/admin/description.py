@@ -171,6 +171,14 @@ ADMIN_OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = dict(
             "It can be logged in to again. It may be repeated.",
             shape=ShownAccountUser,
         ),
+        _change(
+            "restoreAccount",
+            "POST",
+            f"{USER}/restore",
+            "Restore an account",
+            "An account that its user has deleted stays, while the grace lasts. It may be repeated.",
+            shape=ShownAccountUser,
+        ),
         _change("endAccountSessions", "DELETE", f"{USER}/sessions", "End its sessions", "All of them."),
         _change("endAccountSession", "DELETE", f"{USER}/sessions/{{session}}", "End a session", "That one.", of_session=True),
     ]

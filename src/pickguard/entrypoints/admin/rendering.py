@@ -31,6 +31,12 @@ _PENDING = Annotated[
     described("The address that is to take the place of email; null if there is none.", examples=[None, "new@example.com"]),
 ]
 _DISABLED = Annotated[bool, described("Whether nobody can log in to the account, whatever they know.", example=False)]
+_DELETES = Annotated[
+    str | None,
+    described(
+        "When the account goes for good, if its user has deleted it, in UTC; else null.", **TIME, examples=[None, _LATER]
+    ),
+]
 _CREATED = Annotated[str, described("When the account was made, in UTC.", **TIME, example=_EARLIER)]
 _UPDATED = Annotated[str, described("When anything of the user changed last, in UTC.", **TIME, example=_EARLIER)]
 _SESSIONS = Annotated[int, described("How many sessions are live.", minimum=0, example=2)]
@@ -45,6 +51,7 @@ class ShownAccountUser(TypedDict):
     email_verified: _VERIFIED
     pending_email: _PENDING
     disabled: _DISABLED
+    deletes_at: _DELETES
     created_at: _CREATED
     updated_at: _UPDATED
 
@@ -181,6 +188,7 @@ def _user(user: User) -> ShownAccountUser:
         "email_verified": user.email_verified,
         "pending_email": None if user.pending_email is None else user.pending_email.value,
         "disabled": user.disabled,
+        "deletes_at": None if user.deletes_at is None else _time(user.deletes_at),
         "created_at": _time(user.created_at),
         "updated_at": _time(user.updated_at),
     }

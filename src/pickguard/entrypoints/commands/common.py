@@ -1,7 +1,6 @@
 """What commands have in common: options made from `Settings`, the statuses that they end with, examples in their help."""
 
 import os
-import signal
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, Final, NoReturn
@@ -119,16 +118,6 @@ def load(given: Mapping[str, str | None]) -> Settings:
         return Settings.load(given, os.environ)
     except SettingsError as error:
         refuse(str(error))
-
-
-@contextmanager
-def interruptible() -> Generator[None]:
-    """Let Ctrl-C end what waits for a person: an event loop would only take note of it, and wait on."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What commands print for programs: JSON, and the members that it has.
 
-A user has the members of the HTTP API's User and ``disabled``. Programs have to put up with more members than these.
+A user has the members of the HTTP API's User, ``disabled`` and ``deletes_at``. Programs have to put up with more members
+than these.
 """
 
 import json
@@ -25,6 +26,7 @@ def user_document(user: User) -> dict[str, object]:
         "created_at": written(user.created_at),
         "updated_at": written(user.updated_at),
         "disabled": user.disabled,
+        "deletes_at": None if user.deletes_at is None else written(user.deletes_at),
     }
 
 

@@ -54,6 +54,8 @@ def command(*, file: Path, no_hashes: bool, force: bool, **given: str | None) ->
     to_stdout = str(file) == "-"
     if not to_stdout and file.exists() and not force:
         refuse(f"{file} is there already: add --force to write over it")
+    if not to_stdout and file.exists() and not file.is_file():
+        refuse(f"{file} is no file: for a pipe or a device, export to standard output")
 
     async def task(services: Services) -> int:
         walk, number = Walk(services), 0

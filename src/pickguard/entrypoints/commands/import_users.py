@@ -51,7 +51,8 @@ def command(*, file: Path, dry_run: bool, as_json: bool, **given: str | None) ->
     """Make an account for each line of FILE, with the password that it had elsewhere.
 
     A line is a JSON object (NDJSON): "name", "email" and "password_hash"; and if they are known, "email_verified" (false),
-    "created_at" (now), "disabled" (false) and "id", a UUIDv7 (a new one). `pickguard export` writes such lines.
+    "created_at" (now), "disabled" (false), "deletes_at" (null) and "id", a UUIDv7 (a new one). `pickguard export` writes such
+    lines.
 
     It can be interrupted at any time, and goes on where it was when it is run again: FILE.progress says how far it is. Lines
     that are refused are told in FILE.refused.ndjson, each with its number and the reasons, and the others are imported. An

@@ -203,9 +203,10 @@ class Import:
     async def _import_one(self, imports: Imports, line: Line, turns: defaultdict[str, asyncio.Lock]) -> Outcome:
         try:
             given = understand(line)
-            account = imports.examine(attrs.evolve(given, created_at=given.created_at or self.state.started_at))
+            account = imports.examine(given)
             if given.id is None:
-                new_id = UserId(uuid7(account.user.created_at, self._randomness(line)))
+                moment = self.state.started_at if given.created_at is None else account.user.created_at
+                new_id = UserId(uuid7(moment, self._randomness(line)))
                 account = attrs.evolve(account, user=attrs.evolve(account.user, id=new_id))
             async with turns[account.user.email.key]:  # of two lines with one address, the first one gets it
                 imported = await _brought_over(imports, account)

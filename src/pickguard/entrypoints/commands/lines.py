@@ -100,11 +100,15 @@ def _truth(value: object) -> bool:
     return value
 
 
-def _moment(value: object) -> datetime:
+def _moment(value: object, code: str = "invalid_created_at") -> datetime:
     try:
         return datetime.fromisoformat(_text(value))
     except ValueError:
-        raise _refused("invalid_created_at", "This is no time as RFC 3339 has it, such as 2019-05-06T07:08:09Z.") from None
+        raise _refused(code, "This is no time as RFC 3339 has it, such as 2019-05-06T07:08:09Z.") from None
+
+
+def _end(value: object) -> datetime | None:
+    return None if value is None else _moment(value, "invalid_deletes_at")
 
 
 def _id(value: object) -> UUID:
@@ -121,6 +125,7 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
     "email_verified": _truth,
     "created_at": _moment,
     "disabled": _truth,
+    "deletes_at": _end,
     "id": _id,
 }
 

@@ -10,7 +10,7 @@ import attrs
 import click
 
 from pickguard.domain.model.credentials import PASSWORD_MAX_LENGTH
-from pickguard.entrypoints.commands.common import fail, interruptible, refuse
+from pickguard.entrypoints.commands.common import fail, refuse
 
 _ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 """Nothing that is taken for something else when it is read out. 32 characters: 5 bits each."""
@@ -73,8 +73,7 @@ def read_password(
         return Given(password=_decoded(sys.stdin.buffer.read(_MOST_BYTES + 1), "standard input"))
     if not sys.stdin.isatty():
         refuse("nobody can be asked for the password here: give --password-file, --password-stdin or --generate")
-    with interruptible():
-        return Given(password=click.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True))
+    return Given(password=click.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True))
 
 
 def _read_file(path: Path) -> str:

@@ -30,16 +30,34 @@ PAGE: Final = 500
 """Accounts that are read at once."""
 
 
-def work(settings: Settings, task: Callable[[Services], Awaitable[_Result]], *, mails: bool = False) -> _Result:
-    """Do something with the store that the settings name, and return what comes of it. What is wrong ends the command.
+class Workplace:
+    """The store that a command works on, for several tasks. Between two of them a person can be asked: no event loop runs."""
 
-    The store may be in use by a service. Nothing is mailed unless the task `mails`, and the settings say how.
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def do(self, task: Callable[[Services], Awaitable[_Result]]) -> _Result:
+        """Do something with the use cases, and return what comes of it."""
+        return _run(_with_services(self._settings, task))
+
+
+def work(settings: Settings, task: Callable[[Services], Awaitable[_Result]]) -> _Result:
+    """Do one thing with the store that the settings name, and return what comes of it. What is wrong ends the command."""
+    with workplace(settings) as place:
+        return place.do(task)
+
+
+@contextmanager
+def workplace(settings: Settings, *, mails: bool = False) -> Generator[Workplace]:
+    """Open the store that the settings name; it may be in use by a service. What is wrong ends the command.
+
+    Nothing is mailed unless the command `mails`, and the settings say how.
     """
     if settings.store == "memory:":
         refuse("--store memory: belongs to one process, and nobody else can look at it")
     try:
         with _no_warnings(), find_store(settings if mails else settings.without_mail()) as found:
-            return _run(_with_services(found, task))
+            yield Workplace(found)
     except SettingsError as error:
         refuse(str(error))
     except StoreUnavailable as error:

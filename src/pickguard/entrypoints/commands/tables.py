@@ -31,6 +31,7 @@ _SHOWN_ACTIVITY: Final = 10
 
 EXPLANATIONS: Final = {
     Obstacle.DISABLED: "The account is disabled. `pickguard users enable` lets its user log in again.",
+    Obstacle.DELETED: "Its user has deleted the account. `pickguard users restore` keeps it.",
     Obstacle.UNVERIFIED: (
         "The address is not verified, and with --registration private nobody logs in before it is. A reset by mail verifies it."
     ),
@@ -67,7 +68,7 @@ class Listing:
     def add(self, user: User, sessions: Sequence[Session]) -> None:
         """Print a user with the sessions that are live."""
         last = last_use(sessions)
-        style = "red" if user.disabled else "yellow" if not user.email_verified else ""
+        style = "red" if user.disabled or user.deletes_at is not None else "yellow" if not user.email_verified else ""
         cells = [
             *([str(user.id)] if self._with_ids else []),
             user.email.value,
@@ -107,6 +108,8 @@ def _fitted(text: str, width: int, *, cut: bool) -> str:
 
 
 def _state(user: User) -> str:
+    if user.deletes_at is not None:
+        return "deleted"
     return "disabled" if user.disabled else "" if user.email_verified else "unverified"
 
 
@@ -146,6 +149,8 @@ def _facts(view: AccountView) -> Iterable[tuple[str, str]]:
     user, tries, now = view.user, view.tries, view.at
     yield "Id", str(user.id)
     yield "Account", "disabled" if user.disabled else "enabled"
+    if user.deletes_at is not None:
+        yield "Deleted", f"by its user; gone for good at {_moment(user.deletes_at)}"
     yield "Address", "verified" if user.email_verified else "not verified"
     if user.pending_email is not None:
         yield "New address", f"{user.pending_email.value}, which has not confirmed it yet"

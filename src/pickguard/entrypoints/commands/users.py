@@ -17,7 +17,6 @@ from pickguard.entrypoints.commands.common import (
     STORE_SETTINGS,
     Command,
     fail,
-    interruptible,
     load,
     packages_of_the_server,
     refuse,
@@ -25,7 +24,7 @@ from pickguard.entrypoints.commands.common import (
 )
 from pickguard.entrypoints.commands.documents import as_line, as_text, listed_document, user_document, view_document
 from pickguard.entrypoints.commands.passwords import Given, password_options, read_password
-from pickguard.entrypoints.commands.stores import Walk, find_user, not_there, work
+from pickguard.entrypoints.commands.stores import Walk, find_user, not_there, work, workplace
 
 
 class _InOrder(click.Group):
@@ -234,6 +233,28 @@ def enable_command(*, named: str, as_json: bool, **given: str | None) -> None:
 
 
 @command.command(
+    "restore",
+    cls=Command,
+    short_help="Keep an account that its user deleted.",
+    examples="pickguard users restore ada@example.com",
+)
+@_user
+@_as_json
+@_on_a_store
+def restore_command(*, named: str, as_json: bool, **given: str | None) -> None:
+    """Keep an account that its user has deleted (--deletion-grace), until it is gone. The password stays what it was."""
+
+    async def task(services: Services) -> None:
+        view = await _view(services, named)
+        user = await services.administration.restore(view.user.id)
+        restored = view.user.deletes_at is not None
+        said = f"{user.email.value} is restored" if restored else f"{user.email.value} had not been deleted"
+        _tell(said, as_json=as_json, document=user_document(user))
+
+    work(load(given), task)
+
+
+@command.command(
     "delete",
     cls=Command,
     short_help="Delete an account for good.",
@@ -250,16 +271,13 @@ def enable_command(*, named: str, as_json: bool, **given: str | None) -> None:
 @_on_a_store
 def delete_command(*, named: str, yes: bool, dry_run: bool, as_json: bool, **given: str | None) -> None:
     """Delete an account with all that belongs to it, for good. Its address can be registered anew at once."""
-
-    async def task(services: Services) -> None:
-        view = await _view(services, named)
+    with workplace(load(given)) as place:
+        view = place.do(lambda services: _view(services, named))
         if not _go_on("delete", view, yes=yes, dry_run=dry_run, as_json=as_json):
             return
-        await services.administration.delete(view.user.id)
-        document = {"id": str(view.user.id), "email": view.user.email.value, "deleted": True}
-        _tell(f"{view.user.email.value} is deleted", as_json=as_json, document=document)
-
-    work(load(given), task)
+        place.do(lambda services: services.administration.delete(view.user.id))
+    document = {"id": str(view.user.id), "email": view.user.email.value, "deleted": True}
+    _tell(f"{view.user.email.value} is deleted", as_json=as_json, document=document)
 
 
 @command.command(
@@ -278,16 +296,13 @@ def delete_command(*, named: str, yes: bool, dry_run: bool, as_json: bool, **giv
 @_on_a_store
 def revoke_sessions_command(*, named: str, yes: bool, dry_run: bool, as_json: bool, **given: str | None) -> None:
     """End every session of an account: its user is logged out everywhere, and can log in again."""
-
-    async def task(services: Services) -> None:
-        view = await _view(services, named)
+    with workplace(load(given)) as place:
+        view = place.do(lambda services: _view(services, named))
         if not _go_on("revoke-sessions", view, yes=yes, dry_run=dry_run, as_json=as_json):
             return
-        ended = await services.administration.revoke_sessions(view.user.id)
-        document = {"id": str(view.user.id), "email": view.user.email.value, "ended": ended}
-        _tell(f"{view.user.email.value}: {_ended(ended)}", as_json=as_json, document=document)
-
-    work(load(given), task)
+        ended = place.do(lambda services: services.administration.revoke_sessions(view.user.id))
+    document = {"id": str(view.user.id), "email": view.user.email.value, "ended": ended}
+    _tell(f"{view.user.email.value}: {_ended(ended)}", as_json=as_json, document=document)
 
 
 @command.command(
@@ -319,9 +334,8 @@ def set_password_command(
     the service's PICKGUARD_MAIL, the user is told by mail.
     """
     settings = load(given)
-
-    async def task(services: Services) -> None:
-        view = await _view(services, named)
+    with workplace(settings, mails=True) as place:
+        view = place.do(lambda services: _view(services, named))
         if not _go_on("set-password", view, yes=True, dry_run=dry_run, as_json=as_json):
             return
         chosen = read_password(
@@ -330,16 +344,14 @@ def set_password_command(
             generate=generate,
             min_length=settings.password_min_length,
         )
-        assert chosen.password is not None  # noqa: S101 (there is no option to have none)
-        user = await services.administration.set_password(view.user.id, chosen.password)
-        _tell(
-            f"{user.email.value} has another password; {_ended(len(view.sessions))}",
-            as_json=as_json,
-            document=user_document(user),
-            chosen=chosen,
-        )
-
-    work(settings, task, mails=True)
+        password = chosen.password or ""  # there is no option to have none
+        user = place.do(lambda services: services.administration.set_password(view.user.id, password))
+    _tell(
+        f"{user.email.value} has another password; {_ended(len(view.sessions))}",
+        as_json=as_json,
+        document=user_document(user),
+        chosen=chosen,
+    )
 
 
 async def _view(services: Services, named: str) -> AccountView:
@@ -370,9 +382,7 @@ def _go_on(what: str, view: AccountView, *, yes: bool, dry_run: bool, as_json: b
         return True
     if not sys.stdin.isatty():
         refuse(f"{what} asks before it does anything, and nobody can answer here: add --yes")
-    with interruptible():
-        is_confirmed = click.confirm(asks.format(shown=shown, sessions=sessions), err=True)
-    return is_confirmed or fail("nothing was done")
+    return click.confirm(asks.format(shown=shown, sessions=sessions), err=True) or fail("nothing was done")
 
 
 _WORDS: Final = {

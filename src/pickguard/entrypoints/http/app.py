@@ -44,7 +44,7 @@ from pickguard.entrypoints.http.requests import MAX_BODY_BYTES, UUID_TEXT, clien
 from pickguard.entrypoints.http.routes import routes
 from pickguard.entrypoints.http.watching import Measured, Watching
 from pickguard.entrypoints.request_context import CURRENT_REQUEST
-from pickguard.entrypoints.settings import Settings
+from pickguard.entrypoints.settings import Settings, SettingsError
 
 logger = logging.getLogger("pickguard.http")
 
@@ -100,7 +100,12 @@ def add_routes(app: web.Application, routes: Iterable[tuple[str, str, Handler]])
 
 def _add_pages(app: web.Application, settings: Settings) -> None:
     """Add the account pages. Raises `SettingsError` for templates and texts of one's own that cannot be used."""
-    from pickguard.entrypoints.pages.routes import add_pages  # noqa: PLC0415 (who has no pages needs no templates in memory)
+    try:
+        from pickguard.entrypoints.pages.routes import add_pages  # noqa: PLC0415 (who has no pages needs no templates in memory)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"the package {error.name} is not installed: the account pages need pickguard[server]; --no-pages does without"
+        ) from error
 
     add_pages(app, settings, expect=_expect)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from pickguard.entrypoints.http.answers import OF_A_PAGE
 from pickguard.entrypoints.http.keys import DESCRIPTION
 from pickguard.entrypoints.http.requests import accepts_coding
 
@@ -42,7 +43,7 @@ async def describe(request: web.Request) -> web.Response:
 
 async def show(_: web.Request) -> web.Response:
     """``GET /docs``."""
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, **OF_A_PAGE}
     return web.Response(body=_page(), content_type="text/html", charset="utf-8", headers=headers)
 
 

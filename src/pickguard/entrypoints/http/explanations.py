@@ -9,6 +9,7 @@ from typing import Final
 import orjson
 from aiohttp import hdrs, web
 
+from pickguard.entrypoints.http.answers import OF_A_PAGE
 from pickguard.entrypoints.http.keys import SETTINGS
 from pickguard.entrypoints.http.problems import TYPES, ProblemType
 from pickguard.entrypoints.http.requests import preferred_type
@@ -29,7 +30,9 @@ _STYLE = (
     "footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--line);color:var(--quiet);font-size:.9375rem}"
 )
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-CONTENT_SECURITY_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; frame-ancestors 'none'"
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 async def explain(request: web.Request) -> web.Response:
@@ -69,7 +72,7 @@ def _json(content: ShownExplanation | ShownExplanations) -> web.Response:
 
 
 def _html(text: str) -> web.Response:
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, hdrs.VARY: hdrs.ACCEPT}
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, **OF_A_PAGE, hdrs.VARY: hdrs.ACCEPT}
     return web.Response(text=text, content_type=HTML, charset="utf-8", headers=headers)
 
 

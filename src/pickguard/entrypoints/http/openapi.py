@@ -1,7 +1,7 @@
 """The API's description for machines: an OpenAPI 3.1 document, made of the routes that a service has and their operations."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,7 +12,7 @@ import orjson
 
 from pickguard.domain.model import errors
 from pickguard.domain.model.limits import Limit
-from pickguard.entrypoints.http.answers import HEADERS, STRICT_TRANSPORT_SECURITY
+from pickguard.entrypoints.http.answers import HEADERS, OF_A_PAGE, STRICT_TRANSPORT_SECURITY
 from pickguard.entrypoints.http.cors import EXPOSED_HEADERS
 from pickguard.entrypoints.http.operations import BEARER, CREDENTIAL, TAGS, Operation, Success, operations
 from pickguard.entrypoints.http.problems import (
@@ -27,7 +27,7 @@ from pickguard.entrypoints.http.problems import (
 )
 from pickguard.entrypoints.http.requests import FORM, JSON, JSON_OR_MERGE_PATCH
 from pickguard.entrypoints.http.routes import routes
-from pickguard.entrypoints.http.shapes import Schema, Shapes, example_of
+from pickguard.entrypoints.http.shapes import TIME, Schema, Shapes, example_of
 from pickguard.entrypoints.settings import Settings
 
 VERSION: Final = "1"
@@ -65,6 +65,7 @@ _OCCURRENCES: Final[tuple[errors.AccountsError, ...]] = (
     errors.InvalidFields(_INVALID),
     errors.AddressTaken(),
     errors.InvalidCredentials(),
+    errors.DeletionPending(datetime(2026, 12, 22, 17, 55, 6, 530000, tzinfo=UTC)),
     errors.WrongPassword(),
     errors.InvalidToken(),
     errors.InvalidServiceCredential(),
@@ -366,6 +367,9 @@ def _headers(settings: Settings) -> dict[str, Schema]:
         "Content-Security-Policy-of-a-page": _header(
             "What a browser may load for the page.", {"pattern": "^default-src 'none'; "}, "default-src 'none'; …"
         ),
+        "Cross-Origin-Opener-Policy": _header(
+            "The page has its window for itself.", {"const": OF_A_PAGE["Cross-Origin-Opener-Policy"]}, required=False
+        ),
         "ETag": _header("The state of the user, for If-Match and If-None-Match.", {"pattern": '^"[^"]+"$'}, _EXAMPLE_TAG),
         "Location": _header("Where the user is.", {"const": "/v1/users/me"}),
         "WWW-Authenticate": _header("How to authenticate.", {"pattern": f"^{CHALLENGE}"}, CHALLENGE),
@@ -376,6 +380,7 @@ def _headers(settings: Settings) -> dict[str, Schema]:
         "Accept-Patch": _header("What would have been accepted.", {"const": ", ".join(JSON_OR_MERGE_PATCH)}),
         "Vary-by-type": _header("What the answer depends on.", {"const": f"Accept{vary}"}),
         "Vary-by-encoding": _header("What the answer depends on.", {"const": f"Accept-Encoding{vary}"}),
+        "Content-Disposition": _header("The answer is a file.", {"const": 'attachment; filename="account.json"'}),
         "Content-Encoding": _header("gzip, where the client takes that.", {"const": "gzip"}, required=False),
     }
     if not settings.no_tls:
@@ -439,6 +444,10 @@ def _problem_schemas() -> dict[str, Schema]:
         "ProblemWithFaults": _closed(
             "What went wrong, with every fault of the body (RFC 9457).", {**members, "errors": faults}
         ),
+        "ProblemWithEnd": _closed(
+            "That an account was deleted and can still be restored (RFC 9457).",
+            {**members, "deletes_at": {"type": "string", **TIME, "description": "When it is gone for good, in UTC."}},
+        ),
         "Fault": _closed(
             "One broken rule.",
             {
@@ -467,6 +476,8 @@ def _closed(description: str, members: Schema) -> Schema:
 def _schema_of(kinds: Sequence[ProblemType]) -> Schema:
     # One class for all of them, as generated clients want it. Which types a response can be is said beside it, in x-problems.
     name = "ProblemWithFaults" if kinds[0].status == HTTPStatus.UNPROCESSABLE_ENTITY else "Problem"
+    if [each.slug for each in kinds] == ["deletion-pending"]:
+        name = "ProblemWithEnd"
     return {"$ref": f"#/components/schemas/{name}"}
 
 

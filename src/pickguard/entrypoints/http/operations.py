@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from pickguard.domain.services.registration import RegistrationMode
+from pickguard.entrypoints.http.exported import ShownExport
 from pickguard.entrypoints.http.requests import FORM, JSON, JSON_OR_MERGE_PATCH
 from pickguard.entrypoints.http.schemas import (
     ChangeBody,
@@ -21,8 +22,10 @@ from pickguard.entrypoints.http.schemas import (
     RegistrationBody,
     ResetBody,
     ResetRequestBody,
+    RestorationBody,
     ShownActiveToken,
     ShownActivity,
+    ShownDeletion,
     ShownExplanation,
     ShownExplanations,
     ShownInactiveToken,
@@ -180,7 +183,12 @@ def _users(settings: Settings) -> Operations:
     # to stay unknown.
     is_told = settings.mail is None or settings.registration == RegistrationMode.OPEN.value
     taken = ("email-taken",) if is_told else ()
-    window = show_duration(settings.reauthentication_window)
+    window, grace = show_duration(settings.reauthentication_window), show_duration(settings.deletion_grace)
+    deleted = (
+        f", {grace} after this request. Until then nobody can log in, the address stays taken, and the account can be restored"
+        if settings.deletion_grace
+        else ""
+    )
     return {
         ("POST", "/v1/users"): _register(settings),
         ("GET", "/v1/users/me"): Operation(
@@ -218,13 +226,43 @@ def _users(settings: Settings) -> Operations:
             tag=USERS,
             summary="Delete the user",
             description=(
-                "Removes the user, the password, every session and the claim on the address, in one step. The password must "
-                f"have been proved within the last {window}, by a log-in or a reauthentication."
+                f"Removes the user, the password, every session and the claim on the address, in one step{deleted}. The "
+                f"password must have been proved within the last {window}, by a log-in or a reauthentication."
             ),
             parameters=_CONDITIONS,
             security=BEARER,
-            successes=(Success(status=204, description="There is no such user any more."),),
+            successes=(
+                Success(status=202, description="It is gone at the time that is told, unless restored.", shape=ShownDeletion)
+                if settings.deletion_grace
+                else Success(status=204, description="There is no such user any more."),
+            ),
             problems=("reauthentication-required", "precondition-failed"),
+            may_have_to_wait=True,
+        ),
+        ("GET", "/v1/users/me/export"): Operation(
+            name="exportCurrentUser",
+            tag=USERS,
+            summary="Export all that is held about the user",
+            description=(
+                "One JSON document, as a file. That it was asked for is noted in the activity, and told by mail where there is "
+                f"mail. The password must have been proved within the last {window}, by a log-in or a reauthentication."
+            ),
+            security=BEARER,
+            successes=(Success(status=200, description="The document.", shape=ShownExport, headers=("Content-Disposition",)),),
+            problems=("reauthentication-required", *_limited(settings)),
+            may_have_to_wait=True,
+        ),
+        ("POST", "/v1/account-restorations"): Operation(
+            name="restoreAccount",
+            tag=USERS,
+            summary="Restore an account that was deleted",
+            description=(
+                "Keeps an account whose user has deleted it, as long as it is not gone, and opens a session. Checked like a "
+                "log-in, with the same limits. An account that was not deleted is logged in to, so this can be sent again."
+            ),
+            body=RestorationBody,
+            successes=(Success(status=201, description="The token, the session and the user.", shape=ShownLogIn),),
+            problems=("invalid-credentials", *_limited(settings)),
             may_have_to_wait=True,
         ),
         ("GET", "/v1/users/me/activity"): Operation(
@@ -253,7 +291,7 @@ def _sessions(settings: Settings) -> Operations:
             ),
             body=LogInBody,
             successes=(Success(status=201, description="The token, the session and the user.", shape=ShownLogIn),),
-            problems=("invalid-credentials", *_limited(settings)),
+            problems=("invalid-credentials", "deletion-pending", *_limited(settings)),
             may_have_to_wait=True,
         ),
         ("GET", "/v1/sessions"): Operation(
@@ -438,7 +476,7 @@ def _service() -> Operations:
                     description="The types.",
                     shape=ShownExplanations,
                     texts=(HTML,),
-                    headers=("Vary-by-type", "Content-Security-Policy-of-a-page"),
+                    headers=("Vary-by-type", "Content-Security-Policy-of-a-page", "Cross-Origin-Opener-Policy"),
                 ),
             ),
             reaches_store=False,
@@ -455,7 +493,7 @@ def _service() -> Operations:
                     description="What the problem is, and what to do about it.",
                     shape=ShownExplanation,
                     texts=(HTML,),
-                    headers=("Vary-by-type", "Content-Security-Policy-of-a-page"),
+                    headers=("Vary-by-type", "Content-Security-Policy-of-a-page", "Cross-Origin-Opener-Policy"),
                 ),
             ),
             problems=("not-found",),
@@ -475,7 +513,15 @@ def _service() -> Operations:
             summary="Describe the API to people",
             description="A page that shows this description, and on which requests can be tried.",
             successes=(
-                Success(status=200, description="The page.", texts=(HTML,), headers=("Content-Security-Policy-of-a-page",)),
+                Success(
+                    status=200,
+                    description="The page.",
+                    texts=(HTML,),
+                    headers=(
+                        "Content-Security-Policy-of-a-page",
+                        "Cross-Origin-Opener-Policy",
+                    ),
+                ),
             ),
             reaches_store=False,
         ),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +42,8 @@ class Problem:
     detail: str
     faults: tuple[Fault, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    members: Mapping[str, object] = attrs.field(factory=dict)
+    """What this type of problem has beside the members that all have (RFC 9457, section 3.2)."""
     close: bool = False
     """Whether the connection is of no further use, for instance because the rest of a body was not read."""
 
@@ -114,8 +116,17 @@ TYPES = _types(
         status=403,
         title="The password must be proved again",
         explanation=(
-            "This cannot be undone, so the password must have been proved shortly before. "
+            "This cannot be undone or shows everything at once, so the password must have been proved shortly before. "
             "Call POST /v1/sessions/current/reauthentication, then try again with the new token."
+        ),
+    ),
+    ProblemType(
+        slug="deletion-pending",
+        status=403,
+        title="The account was deleted and can still be restored",
+        explanation=(
+            "The e-mail address and the password are right, but the account was deleted. It is gone for good at the time in "
+            "the member deletes_at. To keep it, send the same address and password to POST /v1/account-restorations."
         ),
     ),
     ProblemType(
@@ -213,9 +224,9 @@ TYPES = _types(
         status=429,
         title="Too many attempts",
         explanation=(
-            "Wrong passwords, registrations and mails are limited. Nothing was done. Try again after the time in the header "
-            "Retry-After. Where a password was tried too often, a reset by mail helps at once, and so does a place from which "
-            "the account was used before."
+            "Wrong passwords, registrations, mails and exports are limited. Nothing was done. Try again after the time in the "
+            "header Retry-After. Where a password was tried too often, a reset by mail helps at once, and so does a place from "
+            "which the account was used before."
         ),
     ),
     ProblemType(
@@ -272,6 +283,11 @@ def _retry_after(wait: timedelta) -> dict[str, str]:
     return {"Retry-After": str(max(1, math.ceil(wait.total_seconds())))}
 
 
+def time_text(moment: datetime) -> str:
+    """Write a moment as RFC 3339 does, to the millisecond, in UTC with Z."""
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
 def _later(slug: str, detail: str) -> Callable[[Any], Problem]:
     return lambda error: problem(slug, detail, headers=_retry_after(error.retry_after))
 
@@ -289,6 +305,11 @@ TABLE: Mapping[type[AccountsError], Callable[[Any], Problem]] = {
     errors.AddressTaken: _plain("email-taken", "This e-mail address has an account already."),
     errors.InvalidCredentials: _plain(
         "invalid-credentials", "The e-mail address or the password is wrong.", WWW_Authenticate=CHALLENGE
+    ),
+    errors.DeletionPending: lambda error: problem(
+        "deletion-pending",
+        f"This account was deleted, and is gone at {time_text(error.deletes_at)} unless it is restored before.",
+        members={"deletes_at": time_text(error.deletes_at)},
     ),
     errors.WrongPassword: _plain("wrong-password", "The current password is wrong."),
     errors.InvalidToken: _plain(
@@ -357,6 +378,7 @@ def respond(problem: Problem, request_id: str) -> web.Response:
         "status": problem.type.status,
         "detail": problem.detail,
         "instance": f"urn:uuid:{request_id}",
+        **problem.members,
     }
     if problem.faults:
         content["errors"] = [

@@ -15,6 +15,7 @@ from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.verification import Verification
 from pickguard.entrypoints.http.docs import DOCS_ROUTES
 from pickguard.entrypoints.http.explanations import PROBLEM_ROUTES
+from pickguard.entrypoints.http.exported import render_export
 from pickguard.entrypoints.http.introspection import SERVICE_ROUTES
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import ProblemError
@@ -36,7 +37,9 @@ from pickguard.entrypoints.http.schemas import (
     RegistrationBody,
     ResetBody,
     ResetRequestBody,
+    RestorationBody,
     render_activity,
+    render_deletion,
     render_log_in,
     render_session,
     render_sessions,
@@ -122,10 +125,30 @@ async def change_me(request: web.Request) -> web.Response:
 
 async def delete_me(request: web.Request) -> web.Response:
     """``DELETE /v1/users/me``."""
-    await request.app[SERVICES].profiles.delete(
+    deletes_at = await request.app[SERVICES].profiles.delete(
         bearer_token(request), precondition=_precondition(request), client=client_of(request)
     )
-    return web.Response(status=204)
+    return web.Response(status=204) if deletes_at is None else _json(render_deletion(deletes_at), status=202)
+
+
+async def restore_account(request: web.Request) -> web.Response:
+    """``POST /v1/account-restorations``."""
+    services = request.app[SERVICES]
+
+    def examine(sound: Mapping[str, str]) -> tuple[Fault, ...]:
+        return services.fields.log_in_faults(email=sound.get("email"), password=sound.get("password"))
+
+    body = structure(await read_json(request), RestorationBody, examine)
+    restored = await services.authentication.restore(email=body.email, password=body.password, client=client_of(request))
+    return _json(render_log_in(restored, services.session_rules, with_pending=services.has_mail), status=201)
+
+
+async def export_me(request: web.Request) -> web.Response:
+    """``GET /v1/users/me/export``."""
+    services = request.app[SERVICES]
+    export = await services.exports.export(bearer_token(request), client=client_of(request))
+    headers: dict[str, str] = {hdrs.CONTENT_DISPOSITION: 'attachment; filename="account.json"'}
+    return _json(render_export(export, services.session_rules), headers=headers)
 
 
 async def show_activity(request: web.Request) -> web.Response:
@@ -248,6 +271,8 @@ ROUTES = (
     (hdrs.METH_PATCH, ME, change_me),
     (hdrs.METH_DELETE, ME, delete_me),
     (hdrs.METH_GET, f"{ME}/activity", show_activity),
+    (hdrs.METH_GET, f"{ME}/export", export_me),
+    (hdrs.METH_POST, "/v1/account-restorations", restore_account),
     (hdrs.METH_POST, "/v1/sessions", log_in),
     (hdrs.METH_GET, "/v1/sessions", list_sessions),
     (hdrs.METH_DELETE, "/v1/sessions", end_sessions),

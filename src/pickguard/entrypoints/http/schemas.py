@@ -16,6 +16,7 @@ from pickguard.domain.model.sessions import Session, SessionRules
 from pickguard.domain.model.users import EMAIL_MAX_LENGTH, User
 from pickguard.domain.services.authentication import LoggedIn, Principal
 from pickguard.domain.services.sessions import SessionList
+from pickguard.entrypoints.http.problems import time_text
 from pickguard.entrypoints.http.shapes import (
     EMAIL,
     MAILED_TOKEN,
@@ -62,6 +63,14 @@ class RegistrationBody:
 @attrs.frozen(kw_only=True)
 class LogInBody:
     """Who logs in. Only the types and the upper lengths are checked: what else cannot be right is not right (401)."""
+
+    email: str = attrs.field(metadata={SHAPE: LOG_IN_EMAIL})
+    password: str = attrs.field(repr=False, metadata={SHAPE: PASSWORD})
+
+
+@attrs.frozen(kw_only=True)
+class RestorationBody:
+    """Whose account is restored. It is checked like a log-in."""
 
     email: str = attrs.field(metadata={SHAPE: LOG_IN_EMAIL})
     password: str = attrs.field(repr=False, metadata={SHAPE: PASSWORD})
@@ -185,6 +194,12 @@ class ShownActivity(TypedDict):
     activity: list[ShownEntry]
 
 
+class ShownDeletion(TypedDict):
+    """That an account was deleted, and can still be restored."""
+
+    deletes_at: Annotated[str, described("When it is gone for good, in UTC.", **TIME, example=_LATER)]
+
+
 class ShownExplanation(TypedDict):
     """What a type of problem is."""
 
@@ -304,29 +319,35 @@ def render_user(user: User, *, with_pending: bool) -> bytes:
 
 def render_activity(activity: Sequence[Activity]) -> bytes:
     """Return what happened to an account lately as JSON."""
-    shown: ShownActivity = {
-        "activity": [
-            {
-                "event": each.kind.value,
-                "at": _time(each.at),
-                "ip": each.client.ip,
-                "user_agent": each.client.user_agent,
-                "count": each.count,
-            }
-            for each in activity
-        ]
-    }
+    shown: ShownActivity = {"activity": [shown_entry(each) for each in activity]}
     return orjson.dumps(shown)
+
+
+def render_deletion(deletes_at: datetime) -> bytes:
+    """Return when an account that can still be restored goes, as JSON."""
+    shown: ShownDeletion = {"deletes_at": time_text(deletes_at)}
+    return orjson.dumps(shown)
+
+
+def shown_entry(entry: Activity) -> ShownEntry:
+    """Return an entry of the activity as it is shown."""
+    return {
+        "event": entry.kind.value,
+        "at": time_text(entry.at),
+        "ip": entry.client.ip,
+        "user_agent": entry.client.user_agent,
+        "count": entry.count,
+    }
 
 
 def render_session(session: Session, rules: SessionRules, *, current: SessionId) -> bytes:
     """Return a Session as JSON."""
-    return orjson.dumps(_session(session, rules, current))
+    return orjson.dumps(shown_session(session, rules, current))
 
 
 def render_sessions(listed: SessionList, rules: SessionRules) -> bytes:
     """Return the list of a user's sessions as JSON."""
-    shown: ShownSessions = {"sessions": [_session(session, rules, listed.current) for session in listed.sessions]}
+    shown: ShownSessions = {"sessions": [shown_session(session, rules, listed.current) for session in listed.sessions]}
     return orjson.dumps(shown)
 
 
@@ -337,7 +358,7 @@ def render_log_in(logged_in: LoggedIn, rules: SessionRules, *, with_pending: boo
         "access_token": logged_in.token.reveal(),
         "token_type": "Bearer",
         "expires_in": int((session.expires_at(rules) - session.last_used_at).total_seconds()),
-        "session": _session(session, rules, session.id),
+        "session": shown_session(session, rules, session.id),
         "user": _user(logged_in.user, with_pending=with_pending),
     }
     return orjson.dumps(shown)
@@ -381,27 +402,23 @@ def _user(user: User, *, with_pending: bool) -> ShownUser:
         "name": user.name.value,
         "email": user.email.value,
         "email_verified": user.email_verified,
-        "created_at": _time(user.created_at),
-        "updated_at": _time(user.updated_at),
+        "created_at": time_text(user.created_at),
+        "updated_at": time_text(user.updated_at),
     }
     if with_pending:
         shown["pending_email"] = None if user.pending_email is None else user.pending_email.value
     return shown
 
 
-def _session(session: Session, rules: SessionRules, current: SessionId) -> ShownSession:
+def shown_session(session: Session, rules: SessionRules, current: SessionId) -> ShownSession:
+    """Return a session as it is shown to its user."""
     return {
         "id": str(session.id),
-        "created_at": _time(session.created_at),
-        "last_used_at": _time(session.last_used_at),
-        "authenticated_at": _time(session.authenticated_at),
-        "expires_at": _time(session.expires_at(rules)),
+        "created_at": time_text(session.created_at),
+        "last_used_at": time_text(session.last_used_at),
+        "authenticated_at": time_text(session.authenticated_at),
+        "expires_at": time_text(session.expires_at(rules)),
         "user_agent": session.client.user_agent,
         "ip": session.client.ip,
         "current": session.id == current,
     }
-
-
-def _time(moment: datetime) -> str:
-    """Write a moment as RFC 3339 does, to the millisecond, in UTC with Z."""
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -153,9 +153,12 @@ class Shapes:
         if origin in {Union, types.UnionType}:
             (present,) = (each for each in inner if each is not type(None))
             return {"type": [self._of_type(present)["type"], "null"]}
-        if is_typeddict(kind):
-            return self.reference(kind)
-        return {"type": {str: "string", int: "integer", bool: "boolean"}[kind]}
+        if origin is dict:
+            return {"type": "object", "additionalProperties": self._of_type(inner[1])}
+        return self.reference(kind) if is_typeddict(kind) else {"type": _TYPES[kind]}
+
+
+_TYPES: Final = {str: "string", int: "integer", bool: "boolean"}
 
 
 def _everywhere(_: Settings) -> bool:

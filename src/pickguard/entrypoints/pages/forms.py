@@ -55,6 +55,10 @@ class Form:
         """Return the form with something wrong about the whole of it."""
         return attrs.evolve(self, alert=alert, status=status)
 
+    def with_values(self, **values: str) -> Self:
+        """Return the form with fields that the page shows beside those that were sent."""
+        return attrs.evolve(self, values={**self.values, **values})
+
     def without(self, *names: str) -> Self:
         """Return the form without what must not be shown again."""
         return attrs.evolve(self, values={name: value for name, value in self.values.items() if name not in names})

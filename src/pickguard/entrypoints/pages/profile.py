@@ -155,9 +155,9 @@ async def delete(request: web.Request, visitor: Visitor) -> web.Response:
     except AccountsError as error:
         return _refused(request, visitor, "delete.html", form, error, proof="password")
     request[FRESH] = logged_in  # whatever comes next, the browser must not be left with a token that is void
-    await services.profiles.delete(logged_in.token.reveal(), client=client)
+    deletes_at = await services.profiles.delete(logged_in.token.reveal(), client=client)
     del request[FRESH]
-    response = redirect(request, "sign-in", done="deleted")
+    response = redirect(request, "sign-in", done="deleted" if deletes_at is None else "deletion-scheduled")
     forget_session(response)
     return response
 

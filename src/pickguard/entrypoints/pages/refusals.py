@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from pickguard.domain.model.errors import (
     AccountsError,
     AddressTaken,
+    DeletionPending,
     Fault,
     IdempotencyKeyReused,
     InvalidCredentials,
@@ -40,6 +41,10 @@ def refuse(form: Form, error: AccountsError, texts: SimpleNamespace, *, proof: s
         AddressTaken: ("email", "email_taken", HTTPStatus.CONFLICT),
         TokenSpent: ("token", "token_spent", HTTPStatus.GONE),
     }
+    if isinstance(error, DeletionPending):
+        at = error.deletes_at
+        alert = fill(words.deletion_pending, at=f"{at.day} {at:%B %Y, %H:%M} UTC")
+        return form.with_values(keep="yes").alerted(alert, HTTPStatus.FORBIDDEN)
     kind = type(error)
     if kind in alerts:
         return form.alerted(*alerts[kind])

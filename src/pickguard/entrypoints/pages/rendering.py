@@ -19,6 +19,7 @@ from pickguard.domain.model.devices import Device
 from pickguard.domain.model.errors import Fault
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.services.registration import RegistrationMode
+from pickguard.entrypoints.http.answers import OF_A_PAGE
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import CHALLENGE
 from pickguard.entrypoints.pages.samples import samples
@@ -31,7 +32,7 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 _HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",  # ASVS 5.0 3.4.8
+    **OF_A_PAGE,
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _STATIC: Final = Path(__file__).with_name("static")
@@ -125,6 +126,7 @@ def render(
         "me": None,
         "notice": "",
         "has_mail": services.has_mail,
+        "has_grace": bool(services.deletion_grace),
         "can_sign_up": services.registration.mode is not RegistrationMode.CLOSED,
         **values,
     }
@@ -165,7 +167,9 @@ def _try_all(environment: jinja2.Environment, own: Path) -> None:
             raise PagesError(f"--pages-templates: there is no page {file.name}; there are layout.html, parts.html, {names}")
     for name, values in samples():
         try:
-            environment.get_template(name).render({"me": None, "notice": "", "has_mail": True, "can_sign_up": True, **values})
+            environment.get_template(name).render(
+                {"me": None, "notice": "", "has_mail": True, "has_grace": True, "can_sign_up": True, **values}
+            )
         except jinja2.TemplateSyntaxError as error:
             raise _unusable(f"{error.filename or name}, line {error.lineno}", error.message) from None
         except jinja2.TemplateNotFound as error:

@@ -21,7 +21,9 @@ def samples() -> Iterator[tuple[str, dict[str, Any]]]:
     fields = ("name", "email", "password", "current_password", "token")
     faults = tuple(Fault(field=name, code="required", detail="Fill this in.") for name in fields)
     form = Form(
-        values={"name": "Ada", "email": "ada@example.com", "token": "pgm_token", "next": ""}, faults=faults, alert="No."
+        values={"name": "Ada", "email": "ada@example.com", "token": "pgm_token", "next": "", "keep": "yes"},
+        faults=faults,
+        alert="No.",
     )
     me = User(
         id=UserId(UUID(int=1)),

@@ -36,13 +36,13 @@ async def show_sign_in(request: web.Request) -> web.Response:
 async def sign_in(request: web.Request) -> web.Response:
     """``POST /account/sign-in``."""
     services = request.app[SERVICES]
-    form = (await read_form(request, ("email", "password", "next"))).require("email", "password")
+    form = (await read_form(request, ("email", "password", "next", "keep"))).require("email", "password")
     if form.is_refused:
         return _sign_in_page(request, form)
     try:
-        logged_in = await services.authentication.log_in(
-            email=form["email"].strip(), password=form["password"], client=client_of(request)
-        )
+        authentication = services.authentication
+        enter = authentication.restore if form["keep"] else authentication.log_in
+        logged_in = await enter(email=form["email"].strip(), password=form["password"], client=client_of(request))
     except AccountsError as error:
         return _sign_in_page(request, refuse(form, error, texts_of(request)), error)
     await end_former_session(request)

@@ -1,8 +1,9 @@
 """What every `AccountRepository` must do."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import pytest_asyncio
 from pickguard import (
     AccountsError,
     AddressTaken,
+    AddressUndecided,
     EmailAddress,
     InvalidCredentials,
     InvalidToken,
@@ -30,7 +32,7 @@ from pickguard.domain.model.events import UserRenamed
 from pickguard.domain.model.idempotency import KeyDigest
 from pickguard.domain.model.sessions import Client
 from pickguard.ports.accounts import AccountRepository, Holder, Snapshot
-from pickguard.testing.accounts import a_session, an_account, at_address, operation, renamed
+from pickguard.testing.accounts import a_session, an_account, at_address, ending, operation, renamed
 from pickguard.testing.contracts.overriding import overridable
 from pickguard.testing.fakes import NOW, OTHER_PASSWORD, PASSWORD, FakeClock, NoCommonPasswords, weak_hasher
 
@@ -78,6 +80,15 @@ async def stored(accounts: AccountRepository, account: Account) -> Snapshot:
     snapshot = await accounts.get(account.user.id)
     assert snapshot is not None
     return snapshot
+
+
+async def until_gone(accounts: AccountRepository, account: Account) -> None:
+    """Wait until an account is gone; it may not be before its end, by as much as two clocks of one machine may differ."""
+    async with asyncio.timeout(30):
+        while await accounts.get(account.user.id) is not None:  # noqa: ASYNC110 (a store tells nobody)
+            await asyncio.sleep(0.02)
+    if account.user.deletes_at is not None:
+        assert datetime.now(UTC) > account.user.deletes_at - timedelta(milliseconds=100)
 
 
 class AccountRepositoryContract:
@@ -330,6 +341,68 @@ class AccountRepositoryContract:
                 await change
         assert await accounts.get(before.account.user.id) is None
         await added(accounts, an_account("ghost@example.com"))
+
+    @pytest.mark.asyncio
+    async def test_an_account_is_gone_at_its_end(self, accounts: AccountRepository) -> None:
+        account = an_account(sessions=1)
+        before = await added(accounts, account)
+        ends = ending(before.account, in_=timedelta(milliseconds=1500))
+        await accounts.save(before, ends, operation=operation())
+        before = await stored(accounts, account)
+        assert_same(ends, before.account)
+        # Another write meanwhile changes nothing about that.
+        ends = renamed(ends, "Countess")
+        await accounts.save(before, ends, operation=operation())
+        before = await stored(accounts, account)
+        assert_same(ends, before.account)
+        with pytest.raises(AddressTaken):
+            await accounts.add(an_account(), operation=operation())
+        await until_gone(accounts, ends)
+        assert await accounts.find(account.user.email) is None
+        assert await accounts.find_holder(account.user.email) is None
+        assert await accounts.read_session(account.user.id, account.sessions[0].digest) is None
+        for change in (
+            accounts.save(before, ending(ends, in_=None), operation=operation()),
+            accounts.remove(before, operation=operation()),
+        ):
+            with pytest.raises(Conflict):
+                await change
+        assert await accounts.get(account.user.id) is None
+        # Where claims on addresses are kept apart, one as young as this may have to grow older first; never is it taken.
+        with contextlib.suppress(AddressUndecided):
+            await added(accounts, an_account())
+
+    @pytest.mark.asyncio
+    async def test_an_account_whose_end_is_called_off_stays(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=1))
+        ends = ending(before.account, in_=timedelta(milliseconds=1200))
+        await accounts.save(before, ends, operation=operation())
+        stays = ending(ends, in_=None)
+        await accounts.save(await stored(accounts, ends), stays, operation=operation())
+        other = an_account("other@example.com")
+        await accounts.save(
+            await added(accounts, other), ending(other, in_=timedelta(milliseconds=1300)), operation=operation()
+        )
+        await until_gone(accounts, other)  # by then the first would be gone as well
+        assert_same(stays, (await stored(accounts, stays)).account)
+        found = await accounts.find(stays.user.email)
+        assert found is not None
+        assert_same(stays, found.account)
+
+    @pytest.mark.asyncio
+    async def test_of_an_end_and_its_calling_off_at_once_one_comes_first(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        await accounts.save(before, ending(before.account, in_=timedelta(days=1)), operation=operation())
+        before = await stored(accounts, before.account)
+        stays = ending(before.account, in_=None)
+        results = await outcomes(
+            *(lambda: accounts.save(before, stays, operation=operation()) for _ in range(4)),
+            *(lambda: accounts.remove(before, operation=operation()) for _ in range(4)),
+        )
+        assert failures(results) == [Conflict] * 7
+        kept = await accounts.get(before.account.user.id)
+        assert (kept is None) == (results.index(None) >= 4)
+        assert kept is None or kept.account == stays
 
     @pytest.mark.asyncio
     async def test_a_store_that_works_is_writable(self, accounts: AccountRepository) -> None:

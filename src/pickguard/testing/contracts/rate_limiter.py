@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pickguard.domain.model.errors import RateLimited
 from pickguard.domain.model.limits import Attempt, Failures, Limit, LimitRules, Rate
-from pickguard.domain.model.tries import Standing
+from pickguard.domain.model.tries import Standing, Tries
 from pickguard.ports.limits import RateLimiter
 from pickguard.testing.contracts.overriding import overridable
 from pickguard.testing.fakes import NOW
@@ -331,6 +331,29 @@ class RateLimiterContract:
         await limiter.count(limit, "another", last)
         await limiter.count(limit, "subject", last + MS)
         assert await refused(limiter.count(limit, "subject", last + MS)) == (limit, SECOND)
+
+    @pytest.mark.asyncio
+    async def test_what_is_kept_can_be_read_and_reading_counts_nothing(self, limiter: RateLimiter) -> None:
+        assert await limiter.read_tries(ADDRESS) == Tries()
+        assert await limiter.read_count(Limit.EXPORTS, "somebody") == ()
+        await fail(limiter, 2, attempt())
+        await fail(limiter, 1, attempt(ELSEWHERE), NOW + MINUTE / 2)
+        for _ in range(2):
+            tries = await limiter.read_tries(ADDRESS)
+            assert tries.run == Failures(count=3, last_at=NOW + MINUTE / 2, last_source=ELSEWHERE)
+            assert sorted((each.run.count, each.recent.moments) for each in tries.sources) == [
+                (1, (NOW + MINUTE / 2,)),
+                (2, (NOW, NOW + SECOND)),
+            ]
+        assert await limiter.read_tries("grace@example.com") == Tries()
+        await limiter.check(attempt(), NOW + MINUTE / 2)
+        await limiter.count(Limit.EXPORTS, "somebody", NOW)
+        await limiter.count(Limit.EXPORTS, "somebody", NOW + SECOND)
+        for _ in range(2):
+            assert await limiter.read_count(Limit.EXPORTS, "somebody") == (NOW, NOW + SECOND)
+        assert await limiter.read_count(Limit.MAILS, "somebody") == ()
+        await limiter.forgive(ADDRESS)
+        assert await limiter.read_tries(ADDRESS) == Tries()
 
     @pytest.mark.asyncio
     async def test_limits_of_one_subject_are_counted_apart(self, limiter: RateLimiter) -> None:
