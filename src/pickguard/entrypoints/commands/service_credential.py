@@ -20,6 +20,7 @@ from pickguard.entrypoints.commands.common import Command, fail, refuse
 @click.command(
     "service-credential",
     cls=Command,
+    short_help="Make a credential for another service.",
     examples="""
     pickguard service-credential shop
     pickguard service-credential shop --append services.credentials
