@@ -301,7 +301,7 @@ async def test_the_certificate_of_the_service_is_checked(tmp_path: Path) -> None
             async with client as accounts:
                 assert await accounts.is_ready()
         async with PickguardClient(url) as accounts:
-            with pytest.raises(NotReached, match=r"the certificate of https://127\.0\.0\.1.* is not trusted"):
+            with pytest.raises(NotReached, match=r"the certificate of https://127\.0\.0\.1.* is not trusted: .*; give ca"):
                 await accounts.me("x")
             assert not await accounts.is_live()
 

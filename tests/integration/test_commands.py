@@ -115,7 +115,9 @@ def test_an_account_is_made_shown_and_deleted(run: Run) -> None:
     assert by_address.document["user"] == made
     assert by_address.document["obstacles"] == by_address.document["sessions"] == []
     assert [each["kind"] for each in by_address.document["activity"]] == ["registered"]
-    assert "A log-in with the right password succeeds." in run("users", "show", ADA).output
+    shown = run("users", "show", ADA).output
+    assert "A log-in with the right password succeeds." in shown
+    assert not [line for line in shown.splitlines() if line.endswith(" ")]
     seen = run("users", "delete", ADA, "--yes")
     assert (seen.status, seen.output, seen.errors) == (0, "ada@example.com is deleted\n", "")
     assert run("users", "show", ADA).line == "pickguard: nobody has the address ada@example.com"
@@ -237,7 +239,9 @@ def test_a_password_comes_from_a_file(run: Run, tmp_path: Path) -> None:
         (["users", "delete", "nobody@example.com", "--yes"], 1, "nobody has the address"),
         (["users", "enable", "019b7d1f-2a0e-7000-8000-000000000001"], 1, "there is no such account"),
         (["users", "nix"], 2, "No such command 'nix'"),
-        (["users", "show"], 2, "Missing argument"),
+        (["srve"], 2, "No such command 'srve'. Did you mean 'serve'?"),
+        (["--nix"], 2, "No such option"),
+        (["users", "show"], 2, "pickguard users show --help` tells what there is."),
         (["users", "list", "--limit", "0"], 2, "--limit"),
         (["import", "/nowhere/users.ndjson"], 1, "cannot be read"),
         (["export", "/nowhere/users.ndjson"], 1, "cannot be written"),
@@ -632,6 +636,7 @@ def test_the_help_of_every_command_ends_with_examples_of_it(args: list[str]) -> 
     assert outcome.exit_code == 0
     _, _, examples = outcome.output.partition("\nExamples:\n")
     assert f"pickguard {' '.join(args)}" in examples
+    assert max(map(len, examples.splitlines())) <= 80
     for line in examples.splitlines():
         subprocess.run(["sh", "-n", "-c", line], check=True)
         for part in re.findall(r"pickguard ((?:[a-z0-9-]+ )*[a-z0-9-]+)", line):

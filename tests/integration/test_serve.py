@@ -25,6 +25,7 @@ async def test_it_serves_over_tls_on_a_store_of_its_own_and_says_how_to_begin(da
         assert service.base.startswith("https://127.0.0.1:")
         assert (await api.call("GET", "/readyz"))[0] == 200
         assert str(data_dir) in service.announcement
+        assert f"{service.base}/account " in service.announcement
         attempt = next(line.strip() for line in service.announcement.splitlines() if line.strip().startswith("curl "))
         command = ["bash", "-c", f"{attempt} --silent --show-error --output /dev/null --write-out '%{{http_code}}'"]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, cwd=data_dir.parent, check=True)
@@ -375,11 +376,13 @@ async def test_a_store_restarted_under_workers_listens_to_signals(data_dir: Path
 
 
 async def test_environment_variables_configure_it(data_dir: Path) -> None:
-    environment = {"PICKGUARD_NO_TLS": "on", "PICKGUARD_STORE": "memory:", "PICKGUARD_RATE_LIMITS": "off"}
+    environment = {f"PICKGUARD_{name}": "on" for name in ("NO_TLS", "NO_PAGES")}
+    environment |= {"PICKGUARD_STORE": "memory:", "PICKGUARD_RATE_LIMITS": "off"}
     async with serving(data_dir, environment=environment) as service, service.client() as api:
         assert service.base.startswith("http://")
         assert await api.register() == 201
         assert "in memory only" in service.announcement
+        assert "/account" not in service.announcement
     assert not data_dir.exists()
 
 

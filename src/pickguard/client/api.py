@@ -432,7 +432,8 @@ class PickguardClient:
     def _failed(self, error: Exception, method: str, limit: timedelta) -> _Failed:
         """Return what is known of a try without an answer. aiohttp's errors are not kept: some hold the request's headers."""
         if isinstance(error, aiohttp.ClientConnectorCertificateError):  # which is the same the next time
-            reason = f"the certificate of {self._base} is not trusted: {error.certificate_error}"
+            advice = "give ca, the file with the certificate of who vouches for it"
+            reason = f"the certificate of {self._base} is not trusted: {error.certificate_error}; {advice}"
             return _Failed(error=NotReached(reason), failure=None)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             reason = f"{self._base} cannot be reached: {_reason(error)}"

@@ -4,6 +4,7 @@ import importlib
 import io
 import logging
 import sys
+from difflib import get_close_matches
 from typing import Final, NoReturn
 
 import click
@@ -39,11 +40,24 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for. click looks for one of a like name only among those that are imported."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            alike = get_close_matches(args[0], COMMANDS, n=1)
+            if not alike or args[0].startswith("-"):
+                raise
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {alike[0]!r}?")
+
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="pickguard", prog_name="pickguard", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Accounts and sessions over HTTP."""
+    """Accounts and sessions over HTTP.
+
+    Begin with `pickguard serve`: it needs no options. Every command explains itself with --help.
+    """
 
 
 def main() -> NoReturn:
@@ -56,9 +70,16 @@ def main() -> NoReturn:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(MISUSED)
+    except click.UsageError as error:
+        say(f"{error.format_message()}{_where_help_is(error.ctx)}")
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         say(error.format_message())
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _where_help_is(context: click.Context | None) -> str:
+    return f" `{context.command_path} --help` tells what there is." if context else ""

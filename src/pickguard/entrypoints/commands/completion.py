@@ -14,7 +14,7 @@ PROGRAM = "pickguard"
     short_help="Print what a shell needs to complete it.",
     examples="""
     eval "$(pickguard completion bash)"
-    pickguard completion bash > ~/.local/share/bash-completion/completions/pickguard
+    pickguard completion bash >> ~/.bash_completion
     pickguard completion zsh > ~/.zfunc/_pickguard
     pickguard completion fish > ~/.config/fish/completions/pickguard.fish
     """,

@@ -34,7 +34,7 @@ from pickguard.entrypoints.commands.stores import Walk, work
     examples="""
     pickguard export users.ndjson
     pickguard export --no-hashes | jq -r .email
-    pickguard export users.ndjson && pickguard import users.ndjson --store redis://redis.example.com
+    pickguard export users.ndjson --store redis://redis.example.com
     """,
 )
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")

@@ -14,7 +14,7 @@ from pickguard.entrypoints.logs import set_up as set_up_logging
     examples="""
     pickguard serve
     pickguard serve --no-tls --port 8080 --data-dir /var/lib/pickguard
-    pickguard serve --store rediss://pickguard@redis.example.com --store-password-file /run/secrets/redis
+    pickguard serve --store rediss://pickguard@redis --store-password-file secret
     """,
 )
 @settings_options()

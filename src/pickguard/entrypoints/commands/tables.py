@@ -1,6 +1,7 @@
 """What commands print for people."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -115,6 +116,13 @@ def _state(user: User) -> str:
 def print_view(view: AccountView) -> None:
     """Print all that there is to know about an account, and why a log-in to it would fail."""
     console = Console(highlight=False)
+    with console.capture() as captured:
+        _write_view(console, view)
+    # The tables of rich end in spaces, which nobody wants to copy.
+    console.out(re.sub(r" +$", "", captured.get(), flags=re.MULTILINE), end="", highlight=False)
+
+
+def _write_view(console: Console, view: AccountView) -> None:
     user, now = view.user, view.at
     console.print(Text.assemble((user.name.value, "bold"), f"  {user.email.value}", overflow="fold"))
     console.print()

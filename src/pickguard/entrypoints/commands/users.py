@@ -158,8 +158,8 @@ def show_command(*, named: str, as_json: bool, **given: str | None) -> None:
     cls=Command,
     examples="""
     pickguard users create --email ada@example.com --name Ada --generate
-    pickguard users create --email ada@example.com --name Ada --password-file ada.txt --verified
-    pass show ada | pickguard users create --email ada@example.com --name Ada --password-stdin
+    pickguard users create --email ada@example.com --name Ada --no-password
+    pickguard users create --email ada@example.com --name Ada --password-file pw
     """,
 )
 @click.option("--email", required=True, metavar="ADDRESS", help="E-mail address of the user.")
