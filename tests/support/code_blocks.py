@@ -224,7 +224,7 @@ done
 cat serve.log
 """
 """A block that serves does so beside those that follow, up to the next one that serves or the end of the page."""
-_PORT = re.compile(r"\b(9443|8443|6379|638[01]|26379|2638[01])\b")
+_PORT = re.compile(r"\b(9443|8443|8080|6379|638[01]|26379|2638[01])\b")
 """Ports that pages name. Others are used when they are run."""
 HOME: Final = "/home/ada"
 """Where pages are read, as they show it."""
