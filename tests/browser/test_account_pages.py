@@ -191,6 +191,7 @@ async def test_long_words_do_not_make_a_page_wider(stage: Stage, seen: Seen, wid
         "/account/address",
         "/account/sessions",
         "/account/activity",
+        "/account/export",
         "/account/delete",
         "/account/password",
     ):

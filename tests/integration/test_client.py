@@ -287,6 +287,9 @@ async def test_limits_are_those_of_whom_the_request_is_for() -> None:
         assert (logged_in.session.ip, logged_in.session.user_agent) == ("2001:db8::1", "L?ptop/1.0??")
         with pytest.raises(ValueError, match="not appear to be"):
             accounts.on_behalf_of(ip="x\r\n")
+        # The last entry of a list is who a trusted proxy says that it is: nobody adds one to that of somebody else.
+        logged_in = await accounts.on_behalf_of(ip="2001:db8::2%x, 192.0.2.1").log_in(email=EMAIL, password=GOOD_PASSWORD)
+        assert logged_in.session.ip == "2001:db8::2"
 
 
 async def test_the_certificate_of_the_service_is_checked(tmp_path: Path) -> None:

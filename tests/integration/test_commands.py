@@ -1,6 +1,7 @@
 """The commands for operators as they are run: on a store of their own, in a terminal and by programs."""
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
@@ -350,6 +351,19 @@ def test_what_is_exported_is_imported_as_it_was(run: Run, store: str, tmp_path: 
         json.loads(line)["password_hash"] for line in exported.splitlines()
     )
     assert "password_hash" not in run("export", "--no-hashes").output
+
+
+def test_two_exports_to_one_file_do_not_mix(run: Run, tmp_path: Path) -> None:
+    create(run)
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    with partial.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        seen = run("export", out)
+        assert (seen.status, seen.errors.splitlines()[-1]) == (1, f"pickguard: another export to {out} is under way")
+        assert partial.exists()
+    # The other one was killed.
+    assert run("export", out).status == 0
+    assert (out.exists(), partial.exists()) == (True, False)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(os.devnull)])

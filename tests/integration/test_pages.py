@@ -217,7 +217,7 @@ async def test_another_sign_in_ends_the_session_that_the_browser_had(browser: Br
     assert len(await browser.api.sessions(str(browser.token))) == 1
 
 
-@pytest.mark.parametrize("page", ["", "password", "address", "sessions", "activity", "delete"])
+@pytest.mark.parametrize("page", ["", "password", "address", "sessions", "activity", "export", "delete"])
 async def test_a_sign_in_leads_back_to_where_somebody_wanted_to_go(browser: Browser, page: str) -> None:
     await browser.api.register()
     asked = await browser.get(page)
@@ -271,7 +271,7 @@ async def test_a_session_that_has_ended_leads_to_the_sign_in(browser: Browser, c
     assert ended.location == "/account/sign-in?next=sessions&done=expired"
     assert browser.token is None
     assert "Sign in again" in (await browser.follow(ended)).notice
-    for path in ("", "password", "address", "delete", "sessions/end", "sessions/end-others"):
+    for path in ("", "password", "address", "export", "delete", "sessions/end", "sessions/end-others"):
         assert (await browser.post(path, name="x")).location == "/account/sign-in"
     assert (await browser.post("sign-out")).location == "/account/sign-in?done=signed-out"
 
@@ -559,6 +559,36 @@ async def test_activity_says_what_happened_in_words(browser: Browser) -> None:
     assert [" ".join(each.text.split()) for each in page.tagged("th")][3:] == ["Name changed", "Signed in", "Account made"]
     assert "Firefox on Linux" in page.text
     assert "127.0.0.1" in page.text
+
+
+async def test_everything_that_is_kept_is_downloaded_by_whoever_proves_the_password(browser: Browser, clock: FakeClock) -> None:
+    await browser.sign_up()
+    clock.advance(timedelta(hours=1))  # so that the sign-in is no proof any more
+    before = browser.token
+    assert (await browser.post("export")).faults == {"password": "Fill this in."}
+    wrong = await browser.post("export", password=OTHER_PASSWORD)
+    assert (wrong.status, wrong.faults) == (422, {"password": "This is not your password."})
+    saved = await browser.post("export", password=GOOD_PASSWORD)
+    assert saved.status == 200
+    assert saved.answer.headers["Content-Disposition"] == 'attachment; filename="account.json"'
+    assert saved.answer.json()["user"]["email"] == EMAIL
+    assert browser.token != before
+    assert (await browser.get()).heading == "Profile"  # with the new token of the same session
+    page = await browser.get("activity")
+    assert "Data exported" in page.text
+
+
+async def test_no_more_is_downloaded_than_is_allowed_and_the_session_stays(clock: FakeClock) -> None:
+    async with serving(MemoryAccounts(now=clock.now), clock=clock, limiter=MemoryRateLimiter()) as api:
+        browser = Browser(api)
+        await browser.sign_up()
+        for _ in range(10):
+            assert (await browser.post("export", password=GOOD_PASSWORD)).status == 200
+        refused = await browser.post("export", password=GOOD_PASSWORD)
+        assert refused.status == 429
+        assert refused.answer.headers["Retry-After"]
+        assert refused.alert
+        assert (await browser.get()).heading == "Profile"
 
 
 async def test_an_account_is_deleted_by_whoever_proves_the_password(browser: Browser, clock: FakeClock) -> None:

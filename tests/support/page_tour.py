@@ -135,6 +135,8 @@ async def _tour_inside(stage: Stage, page: Page) -> AsyncIterator[str]:
     yield "sessions"
     await page.goto("/account/activity")
     yield "activity"
+    await page.goto("/account/export")
+    yield "export"
     await page.goto("/account/delete")
     yield "delete"
 
@@ -167,7 +169,7 @@ async def _tour_of_links(stage: Stage, page: Page) -> AsyncIterator[str]:
 
 
 SHOWN: Final = {
-    *("sign-in", "sign-up", "sign-up-refused", "profile", "password", "address", "sessions", "activity", "delete"),
+    *("sign-in", "sign-up", "sign-up-refused", "profile", "password", "address", "sessions", "activity", "export", "delete"),
     *("verify", "decline", "forgot", "forgot-sent", "reset", "not-found"),
 }
 """What the documentation shows."""

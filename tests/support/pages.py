@@ -56,14 +56,14 @@ class _Reader(HTMLParser):
 
 @attrs.frozen
 class Page:
-    """A page, or where a browser is led to instead."""
+    """A page, or where a browser is led to, or what it saves instead."""
 
     answer: Answer
     elements: tuple[Element, ...] = ()
 
     @classmethod
     def of(cls, answer: Answer) -> "Page":
-        if answer.status == 303 or answer.method == "HEAD":
+        if answer.status == 303 or answer.method == "HEAD" or "Content-Disposition" in answer.headers:
             return cls(answer)
         assert answer.headers["Content-Type"] == HTML, answer
         reader = _Reader()

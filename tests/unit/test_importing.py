@@ -146,6 +146,24 @@ async def test_a_clock_that_was_set_back_since_refuses_no_line(path: Path, servi
     assert running.state.counts == Counts(imported=2)
 
 
+async def test_a_link_is_no_way_to_have_the_report_written_elsewhere(path: Path, services: Services, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("untouched")
+    written(path, user(1), "", "", user(2))
+
+    def plant(_: State) -> None:
+        if report_of(path).is_file():
+            report_of(path).unlink()
+            report_of(path).symlink_to(theirs)
+
+    with Import.opened(path, store=STORE, now=NOW) as running:
+        with pytest.raises(ImportFailure, match="cannot be written"):
+            await running.run(services.imports, advance=plant, batch=1)
+        with pytest.raises(ImportFailure, match="cannot be written"):
+            await running.run(services.imports, advance=plant, batch=1)
+    assert theirs.read_text() == "untouched"
+
+
 async def test_where_nothing_is_refused_there_is_no_report(path: Path, services: Services) -> None:
     assert (await run(written(path, user(1)), services)).counts == Counts(imported=1)
     assert not report_of(path).exists()

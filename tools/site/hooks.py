@@ -30,9 +30,6 @@ ELSEWHERE: Final = {
 }
 """Where the site has what a file of the repository has."""
 
-PARTS: Final = frozenset({"data-rights.md"})
-"""Pages that come with a part of the product, and are left out where it has not landed. Any other that misses is an error."""
-
 _FENCED = re.compile(r"^( *)(```+).*?^\1\2$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
 _DIAGRAM = re.compile(r"^!\[([^]]+)\]\((images/architecture-[a-z]+\.svg)\)$", re.MULTILINE)
@@ -47,19 +44,19 @@ def generated() -> Mapping[str, str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the generated pages into the navigation, where it has a place for each folder of them."""
-    config.nav = list(_filled(config.nav or [], Path(config.docs_dir)))
+    config.nav = list(_filled(config.nav or []))
     return config
 
 
-def _filled(entries: list[Any], docs: Path) -> Iterator[Any]:
+def _filled(entries: list[Any]) -> Iterator[Any]:
     for entry in entries:
         if isinstance(entry, dict):
             ((title, value),) = entry.items()
-            filled = list(_filled(value, docs)) if isinstance(value, list) else value
+            filled = list(_filled(value)) if isinstance(value, list) else value
             yield {title: filled}
         elif entry.endswith("/"):
             yield from (path for path in generated() if path.startswith(entry))
-        elif entry not in PARTS or (docs / entry).exists():
+        else:
             yield entry
 
 
@@ -104,7 +101,7 @@ def relinked(text: str, page: str, files: Files) -> str:
         within = within or ELSEWHERE.get(there)
         if within is not None:
             return f"[{shown}]({posixpath.relpath(within, posixpath.dirname(page) or '.')})"
-        if there.startswith("docs/") and there.removeprefix("docs/") not in PARTS:
+        if there.startswith("docs/"):
             return match[0]  # MkDocs says that it leads nowhere
         return shown if posixpath.basename(there) in shown or len(shown) > len(there) else f"{shown} (`{there}`)"
 

@@ -189,7 +189,9 @@ class PickguardClient:
         A service that logs people in should do this: limits are counted for each address, and users are shown where their
         sessions are from. The service believes it only from a proxy that it was told to trust (``--trusted-proxies``).
         """
-        headers = {**self._headers, "X-Forwarded-For": str(ipaddress.ip_address(ip))}
+        # The name of a link may stand behind the address: to Python that is any text, so one that makes a list of it as well.
+        address = ipaddress.ip_address(ip.partition("%")[0])
+        headers = {**self._headers, "X-Forwarded-For": str(address)}
         if user_agent is not None:
             headers["User-Agent"] = "".join(char if " " <= char <= "~" else "?" for char in user_agent)
         other = copy.copy(self)

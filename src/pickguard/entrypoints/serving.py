@@ -752,7 +752,7 @@ def _announcement(settings: Settings, base: str, certificate: Path | None, opera
     if settings.mail_location is not None:
         lines.append(f"  mail         {settings.mail_location.shown}")
     if not settings.no_pages:
-        lines.append(f"  pages        {base}/account (for people: sign up, sign in, see and change one's account)")
+        lines.append(f"  pages        {base}/account (for people, in a browser)")
     if settings.docs == "on":
         lines.append(f"  API          {base}/docs (to read and to try)")
     if operators:

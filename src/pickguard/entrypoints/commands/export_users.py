@@ -1,6 +1,7 @@
 """`pickguard export`."""
 
 import asyncio
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -90,19 +91,40 @@ def _opened(path: Path | None) -> Generator[Callable[[bytes], object]]:
         sys.stdout.buffer.flush()
         return
     partial = path.with_name(f"{path.name}.partial")
+    if _is_being_written(partial):
+        fail(f"another export to {path} is under way")
     try:
         with suppress(FileNotFoundError):
             partial.unlink()
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         fail(f"{partial} cannot be written: {error.strerror}")
+    is_complete = False
     try:
         with os.fdopen(descriptor, "wb") as output:
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield output.write
             output.flush()
             os.fsync(output.fileno())
-        partial.replace(path)
+            partial.replace(path)
+            is_complete = True
     except OSError as error:
         fail(f"{partial} cannot be written: {error.strerror}")
     finally:
-        partial.unlink(missing_ok=True)
+        if not is_complete:
+            partial.unlink(missing_ok=True)
+
+
+def _is_being_written(partial: Path) -> bool:
+    """Tell whether another export has this file. What one that was killed has left is nobody's."""
+    try:
+        descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # there is none, or it is none of ours
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

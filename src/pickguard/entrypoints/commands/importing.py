@@ -43,6 +43,8 @@ PATIENCE: Final = 60.0
 """Seconds for which a line is tried again while the store is not available: longer than a claim of a crash lasts."""
 
 _FORMAT: Final = 1
+_OURS: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+"""How the report is opened: a link that somebody else has put there leads to no file of the operator's."""
 
 
 class ImportFailure(Exception):
@@ -308,7 +310,11 @@ def _report(path: Path, size: int) -> Generator[Callable[[bytes], int]]:
     written_so_far = size
     with _failing_well(path):
         if size:
-            os.truncate(path, size)
+            descriptor = os.open(path, _OURS)
+            try:
+                os.ftruncate(descriptor, size)
+            finally:
+                os.close(descriptor)
         else:
             path.unlink(missing_ok=True)
 
@@ -316,7 +322,7 @@ def _report(path: Path, size: int) -> Generator[Callable[[bytes], int]]:
         nonlocal written_so_far
         if text:
             with _failing_well(path):
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(path, _OURS | os.O_CREAT | os.O_APPEND, 0o600)
                 with os.fdopen(descriptor, "ab") as output:
                     output.write(text)
                     output.flush()

@@ -9,7 +9,9 @@ from aiohttp.typedefs import Handler
 
 from pickguard.domain.model.errors import Fault, PreconditionFailed, RegistrationClosed, SessionNotFound
 from pickguard.domain.model.identifiers import SessionId
+from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.model.users import User
+from pickguard.domain.services.exports import DataExport
 from pickguard.domain.services.recovery import Recovery
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.verification import Verification
@@ -147,8 +149,13 @@ async def export_me(request: web.Request) -> web.Response:
     """``GET /v1/users/me/export``."""
     services = request.app[SERVICES]
     export = await services.exports.export(bearer_token(request), client=client_of(request))
+    return export_response(export, services.session_rules)
+
+
+def export_response(export: DataExport, rules: SessionRules) -> web.Response:
+    """Return an export as a file to keep."""
     headers: dict[str, str] = {hdrs.CONTENT_DISPOSITION: 'attachment; filename="account.json"'}
-    return _json(render_export(export, services.session_rules), headers=headers)
+    return _json(render_export(export, rules), headers=headers)
 
 
 async def show_activity(request: web.Request) -> web.Response:

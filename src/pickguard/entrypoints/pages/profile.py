@@ -4,15 +4,16 @@ from uuid import UUID
 
 from aiohttp import web
 
-from pickguard.domain.model.errors import AccountsError, InvalidToken, SessionNotFound
+from pickguard.domain.model.errors import AccountsError, InvalidToken, RateLimited, SessionNotFound
 from pickguard.domain.model.identifiers import SessionId
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.requests import UUID_TEXT, client_of
+from pickguard.entrypoints.http.routes import export_response
 from pickguard.entrypoints.pages.cookies import forget_session
 from pickguard.entrypoints.pages.forms import Form, read_form
 from pickguard.entrypoints.pages.refusals import refuse, retry_after
 from pickguard.entrypoints.pages.rendering import render, texts_of
-from pickguard.entrypoints.pages.visitors import FRESH, Visitor, notice_of, redirect, signed_in
+from pickguard.entrypoints.pages.visitors import FRESH, Visitor, begin_session, notice_of, redirect, signed_in
 
 _SECRETS = ("password", "current_password")
 
@@ -159,6 +160,34 @@ async def delete(request: web.Request, visitor: Visitor) -> web.Response:
     del request[FRESH]
     response = redirect(request, "sign-in", done="deleted" if deletes_at is None else "deletion-scheduled")
     forget_session(response)
+    return response
+
+
+@signed_in
+async def show_export(request: web.Request, visitor: Visitor) -> web.Response:
+    """``GET /account/export``."""
+    return _page(request, visitor, "export.html", Form())
+
+
+@signed_in
+async def export(request: web.Request, visitor: Visitor) -> web.Response:
+    """``POST /account/export``: the file that the API gives. The password is proved first, whenever it was proved before."""
+    services, client = request.app[SERVICES], client_of(request)
+    form = (await read_form(request, ("password",))).require("password")
+    if form.is_refused:
+        return _page(request, visitor, "export.html", form)
+    try:
+        logged_in = await services.authentication.reauthenticate(visitor.token, password=form["password"], client=client)
+    except AccountsError as error:
+        return _refused(request, visitor, "export.html", form, error, proof="password")
+    request[FRESH] = logged_in
+    try:
+        exported = await services.exports.export(logged_in.token.reveal(), client=client)
+    except RateLimited as error:
+        response = _refused(request, visitor, "export.html", form, error)
+    else:
+        response = export_response(exported, services.session_rules)
+    begin_session(request, response, logged_in)
     return response
 
 

@@ -50,6 +50,8 @@ PAGE_ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     (hdrs.METH_POST, "/account/sessions/end", profile.end_session),
     (hdrs.METH_POST, "/account/sessions/end-others", profile.end_other_sessions),
     (hdrs.METH_GET, "/account/activity", profile.show_activity),
+    (hdrs.METH_GET, "/account/export", profile.show_export),
+    (hdrs.METH_POST, "/account/export", profile.export),
     (hdrs.METH_GET, "/account/delete", profile.show_delete),
     (hdrs.METH_POST, "/account/delete", profile.delete),
     (hdrs.METH_GET, "/account/style.css", show_style),

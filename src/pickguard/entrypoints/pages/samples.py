@@ -44,7 +44,7 @@ def samples() -> Iterator[tuple[str, dict[str, Any]]]:
     )
     yield "sign_in.html", {"form": form, "notice": "Done."}
     yield "sign_up.html", {"form": form, "key": "key"}
-    for name in ("profile", "password", "address", "delete"):
+    for name in ("profile", "password", "address", "export", "delete"):
         yield f"{name}.html", {"me": me, "form": form, "notice": "Done."}
     yield "sessions.html", {"me": me, "form": form, "current": [session], "others": [session]}
     yield "activity.html", {"me": me, "entries": [Activity(kind=kind, at=_AT, count=2) for kind in ActivityKind]}

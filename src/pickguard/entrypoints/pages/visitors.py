@@ -17,7 +17,7 @@ from pickguard.entrypoints.http.requests import client_of
 from pickguard.entrypoints.pages.cookies import forget_session, session_cookie, set_session
 from pickguard.entrypoints.pages.rendering import PAGES, texts_of
 
-NEXT: Final = frozenset({"password", "address", "sessions", "activity", "delete"})
+NEXT: Final = frozenset({"password", "address", "sessions", "activity", "export", "delete"})
 """The pages that a sign-in may lead to. It is told which by one of these words, so it leads to no place of somebody else's."""
 FRESH: Final = web.RequestKey("fresh", LoggedIn)
 """A session under a new token that the browser has not got yet, for whatever answer it gets."""
