@@ -199,6 +199,8 @@ def test_every_command_that_is_not_hidden_is_in_the_page_of_commands() -> None:
 
     found = list(commands(cli, "pickguard"))
     assert "pickguard serve" in found
+    assert "Begin with `pickguard serve`: it" in page
+    assert "\\`" not in page, "code that is shown as text"
     for command in found:
         assert re.search(rf"^##+ `{re.escape(command)}`$", page, re.MULTILINE), command
 

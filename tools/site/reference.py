@@ -100,7 +100,12 @@ def _default(each: Option) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return plain text as Markdown that shows it as it is; words that are code become code."""
+    """Return plain text as Markdown that shows it as it is; words that are code become code, and what is so already stays."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part.replace("|", "\\|") if number % 2 else _escaped(part) for number, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
     escaped = re.sub(r"([\\`*_<>\[\]|])", r"\\\1", text)
     return re.sub(r"(?<![\w`-])(--[a-z][a-z0-9-]*|PICKGUARD(?:\\_[A-Z0-9]+)+)", _as_code, escaped)
 
