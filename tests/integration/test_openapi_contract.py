@@ -7,6 +7,7 @@ it is made sure that there is no description of an answer that the service never
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from pickguard.adapters.memory_limits import Unlimited
 from pickguard.domain.model.errors import Contended, RateLimited, StoreUnavailable
 from pickguard.domain.model.limits import Limit
 from pickguard.domain.model.mail import ConfirmNewAddress, ResetPassword, TokenMail, VerifyAddress
+from pickguard.domain.model.service_credentials import ServiceCredential, ServiceSecret
 from pickguard.domain.model.users import EmailAddress
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import build_services
@@ -149,8 +151,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(kind: str, line: Line, patch: pytest.MonkeyPatch) -> AsyncGenerator[World]:
-    settings = KINDS[kind]
+async def world(settings: Settings, line: Line, patch: pytest.MonkeyPatch) -> AsyncGenerator[World]:
     clock, mail, limiter = FakeClock(), RecordedMail(), Breaking(Unlimited())
     accounts = Breaking(MemoryAccounts(now=clock.now))
     working: Any = accounts
@@ -340,7 +341,74 @@ async def test_every_answer_that_is_described_is_given(kind: str, line: Line, mo
     for status, slug in sorted(described):
         drive = PROBLEMS[slug] if slug else SUCCESSES.get((line, status), World.ask)
         with monkeypatch.context() as patch:
-            async with world(kind, line, patch) as there:
+            async with world(KINDS[kind], line, patch) as there:
+                given.add((await drive(there)).outcome)
+    assert given == described
+
+
+INTROSPECTION: Final[Line] = ("POST", "/v1/introspection")
+SHOP: Final = ServiceSecret(secret=bytes(range(33)))
+ASKING: Final = {"Authorization": f"Bearer {SHOP.reveal()}", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+async def asked_by_a_service(world: World, *, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    data = f"token={world.token}".encode() if data is None else data
+    return await world.ask(token=None, data=data, headers={**ASKING, **(headers or {})})
+
+
+async def asked_while(world: World, failure: Exception) -> Answer:
+    world.accounts.failure = failure
+    return await asked_by_a_service(world)
+
+
+async def asked_for_too_much(world: World) -> Answer:
+    return await world.ask(token=None, data=b"token=x", headers=ASKING, query=f"?{'x' * 8000}")
+
+
+async def asked_with_two_credentials(world: World) -> Answer:
+    headers = CIMultiDict([*ASKING.items(), ("Authorization", ASKING["Authorization"])])
+    return await world.ask(token=None, data=b"token=x", headers=headers)
+
+
+async def asked_too_slowly(world: World) -> Answer:
+    world.patch.setattr(requests, "BODY_SECONDS", 0.05)
+    method, path = world.line
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in ASKING.items())]
+    async with world.api.wire() as wire:
+        await wire.send("\r\n".join([*lines, "Content-Length: 9", "", "t"]).encode())
+        answer = await wire.answer(method)
+    world.api.description.check(method, path, status=answer.status, headers=answer.headers, body=answer.body)
+    return answer
+
+
+ASKED: Final[Mapping[str, Callable[[World], Awaitable[Answer]]]] = {
+    "": asked_by_a_service,
+    "malformed-request": asked_with_two_credentials,
+    "malformed-body": lambda world: asked_by_a_service(world, data=b"token=x&token=y"),
+    "invalid-client": lambda world: asked_by_a_service(world, headers={"Authorization": "Bearer nonsense"}),
+    "request-timeout": asked_too_slowly,
+    "body-too-large": lambda world: asked_by_a_service(world, data=b"x" * 20_000),
+    "target-too-long": asked_for_too_much,
+    "unsupported-media-type": lambda world: asked_by_a_service(world, headers={"Content-Type": "text/plain"}),
+    "expectation-failed": lambda world: asked_by_a_service(world, headers={"Expect": "tea"}),
+    "headers-too-large": lambda world: asked_by_a_service(world, headers={"X-Large": "x" * 9000}),
+    "internal-error": lambda world: asked_while(world, RuntimeError("nobody thought of this")),
+    "store-unavailable": lambda world: asked_while(world, StoreUnavailable("gone")),
+}
+
+
+@pytest.mark.requirement(85)
+async def test_every_answer_to_a_service_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "services"
+    path.write_text(ServiceCredential(name="shop", digest=SHOP.digest).line())
+    settings = attrs.evolve(SETTINGS, service_credentials=path)
+    described = {
+        (status, slug) for line, status, slug in Description(openapi_document(settings)).outcomes() if line == INTROSPECTION
+    }
+    given = set()
+    for drive in ASKED.values():
+        with monkeypatch.context() as patch:
+            async with world(settings, INTROSPECTION, patch) as there:
                 given.add((await drive(there)).outcome)
     assert given == described
 
