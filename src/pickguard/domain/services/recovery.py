@@ -66,7 +66,7 @@ class Recovery:
 
     async def _mail_token(self, address: EmailAddress | None, client: Client) -> None:
         found = None if address is None else await self._accounts.find(address)
-        if found is not None and not found.account.user.disabled:
+        if found is not None:
             await mail_reset_token(
                 self._changes, self._letters, found, now=self._clock.now(), kind=ResetPassword, client=client
             )
@@ -121,7 +121,7 @@ async def mail_reset_token(
     kind: type[ResetPassword | AlreadyRegistered],
     client: Client,
 ) -> None:
-    """Give an account a new token that resets its password, and mail it. Nothing where the account has gone meanwhile."""
+    """Give an account a new token that resets its password, and mail it. Nothing where it is disabled or has gone."""
     user_id = found.account.user.id
     token = letters.new_token(user_id)
 

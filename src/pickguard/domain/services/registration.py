@@ -218,11 +218,10 @@ class Registration:
     async def _tell_owner(self, address: EmailAddress, client: Client) -> None:
         """Tell the owner of an address that somebody tried to register it, with a token for the case that it was they."""
         found = await self._accounts.find(address)
-        if found is None or found.account.user.disabled:
-            return
-        await mail_reset_token(
-            self._changes, self._letters, found, now=self._clock.now(), kind=AlreadyRegistered, client=client
-        )
+        if found is not None:
+            await mail_reset_token(
+                self._changes, self._letters, found, now=self._clock.now(), kind=AlreadyRegistered, client=client
+            )
 
     async def _make_once(self, asked: _Asked, request: KeyDigest, text: str) -> _Outcome:
         """Make an account unless this request has, and remember the answer before it is given.
