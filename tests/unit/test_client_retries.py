@@ -137,7 +137,17 @@ def test_rules_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
         ("Fri, 02 Jan 2026 03:04:15", 10),
         *(
             (text, None)
-            for text in (None, "", "-1", "1.5", "soon", "9" * 10, "\N{ARABIC-INDIC DIGIT ONE}", "Fri, 99 Jan 2026 3")
+            for text in (
+                None,
+                "",
+                "-1",
+                "1.5",
+                "soon",
+                "9" * 10,
+                "Fri, 31 Dec 99999999999 23:59:59 GMT",
+                "\N{ARABIC-INDIC DIGIT ONE}",
+                "Fri, 99 Jan 2026 3",
+            )
         ),
     ],
 )
