@@ -101,6 +101,14 @@ async def test_an_account_is_listed_and_found_by_its_address(office: Office) -> 
     assert [each["email"] for each in found["users"]] == ["ada@example.com"]
 
 
+async def test_a_part_of_an_address_is_looked_for_as_it_was_typed_and_as_it_is_on_the_wire(office: Office) -> None:
+    await office.register()
+    await office.register("Grace@bücher.example")
+    for part in ("grace@B%C3%BCch", "XN--bcher"):
+        found = await office.get(f"{USERS}?search={part}")
+        assert [each["email"] for each in found["users"]] == ["Grace@bücher.example"], part
+
+
 async def test_accounts_are_listed_page_by_page(office: Office) -> None:
     made = {await office.register(f"user{number}@example.com") for number in range(5)}
     seen: list[str] = []
@@ -228,6 +236,17 @@ async def test_an_account_that_is_not_there_is_not_found(office: Office) -> None
                     assert (await office.call(method, there)).outcome == (404, "not-found"), (method, there)
 
 
+async def test_a_session_of_nobody_is_told_from_no_session_of_somebody(office: Office) -> None:
+    user_id = await office.register()
+
+    async def told(user_id: str, session: str) -> str:
+        answer = await office.call("DELETE", f"{USERS}/{user_id}/sessions/{session}")
+        return str(answer.json()["detail"])
+
+    assert await told(NOBODY, "x") == await told(NOBODY, NOBODY)
+    assert await told(user_id, "x") == await told(user_id, NOBODY) != await told(NOBODY, "x")
+
+
 async def test_nothing_secret_is_shown(office: Office) -> None:
     user_id = await office.register()
     token = await office.log_in()
@@ -350,6 +369,10 @@ async def test_what_an_operator_did_is_logged_with_their_name(office: Office, ca
         "subject": user_id,
         "outcome": "success",
     }
+    caplog.clear()
+    for subject in (user_id.upper(), "forged%0A%7B%22operator%22:%20%22eve%22%7D"):
+        await office.call("GET", f"{USERS}/{subject}")
+    assert [json.loads(message)["subject"] for message in caplog.messages] == [user_id, None]
     assert [(each["operator"], each["outcome"]) for each in lines[1:]] == [("admin", "failure"), ("grace", "failure")]
     assert OPERATOR not in caplog.text
     assert OTHER_OPERATOR not in caplog.text

@@ -18,6 +18,7 @@ from pickguard.domain.services.registration import RegistrationMode
 from pickguard.domain.services.verification import Verification
 from pickguard.entrypoints.bootstrap import Services, build_services
 from pickguard.ports.accounts import AccountRepository
+from pickguard.ports.breaches import BreachedPasswords
 from pickguard.ports.limits import RateLimiter
 from tests.support.fakes import GOOD_PASSWORD, FakeClock, NoCommonPasswords, RecordedEvents, RecordedMail, RecordedPace
 from tests.support.strategies import InstantHasher
@@ -88,6 +89,7 @@ def wire(
     hasher: InstantHasher | None = None,
     deferred: LoopDeferred | None = None,
     grace: timedelta = timedelta(0),
+    breaches: BreachedPasswords | None = None,
 ) -> Wired:
     clock, events, mail, pace = FakeClock(), RecordedEvents(), RecordedMail(), RecordedPace()
     accounts, hasher, later = (
@@ -105,6 +107,7 @@ def wire(
         deferred=later,
         pace=pace,
         common_passwords=NoCommonPasswords(),
+        breaches=breaches,
         registration_mode=mode,
         deletion_grace=grace,
     )

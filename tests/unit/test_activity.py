@@ -93,6 +93,18 @@ def test_of_the_older_half_what_proves_use_is_kept_longest() -> None:
 
 
 @pytest.mark.parametrize(
+    ("newer", "goes"), [(ACTIVITY_MAXIMUM // 2 - 1, "the oldest"), (ACTIVITY_MAXIMUM // 2, "the renaming")]
+)
+def test_what_proves_no_use_goes_first_as_soon_as_it_is_in_the_older_half(newer: int, goes: str) -> None:
+    log_in = Activity(kind=ActivityKind.LOGGED_IN, at=NOW, client=HOME)
+    renamed, oldest = attrs.evolve(log_in, kind=ActivityKind.RENAMED), attrs.evolve(log_in, client=AWAY)
+    before = [*[log_in] * newer, renamed, *[log_in] * (ACTIVITY_MAXIMUM - newer - 2), oldest]
+    after = with_events(before, [opened()])
+    assert len(after) == ACTIVITY_MAXIMUM
+    assert (renamed in after, oldest in after) == ((True, False) if goes == "the oldest" else (False, True))
+
+
+@pytest.mark.parametrize(
     ("other", "same"),
     [
         (HOME, True),

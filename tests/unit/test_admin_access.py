@@ -1,5 +1,6 @@
 """Who may administer, where they are listened to, and what would let somebody else in."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -24,6 +25,7 @@ from tests.support.operators import LOCAL, OPERATOR, OTHER_OPERATOR, SCRAPER, so
         ("127.0.0.1:9444", True, "http://127.0.0.1:9444"),
         ("127.9.9.9:9444", True, "http://127.9.9.9:9444"),
         ("localhost:9444", True, "http://localhost:9444"),
+        ("127.0.0.1:65535", True, "http://127.0.0.1:65535"),
         ("[::1]:9444", True, "http://[::1]:9444"),
         ("10.0.0.5:9444", False, "https://10.0.0.5:9444"),
         ("0.0.0.0:9444", False, "https://0.0.0.0:9444"),
@@ -49,8 +51,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_a_path_has_to_fit_into_the_kernel() -> None:
     AdminAddress.parse("unix:" + "x" * 103)
+    AdminAddress.parse("unix:" + "é" * 51)
     with pytest.raises(ValueError, match="at most 103 bytes"):
         AdminAddress.parse("unix:" + "x" * 104)
+    with pytest.raises(ValueError, match="at most 103 bytes"):
+        AdminAddress.parse("unix:" + "é" * 52)
 
 
 # Settings.
@@ -128,6 +133,8 @@ def test_tokens_are_not_in_what_is_kept_of_them(tmp_path: Path) -> None:
     ]
     for token in (OPERATOR, OTHER_OPERATOR, SCRAPER):
         assert token not in repr(tokens)
+    for kept in tokens:
+        assert repr(kept.digest) not in repr(tokens)
 
 
 # The gate.
@@ -161,6 +168,14 @@ def test_only_who_has_a_token_gets_in(tmp_path: Path) -> None:
         assert outcome(gate, wrong) == 401, wrong
 
 
+@pytest.mark.parametrize("empty", ["Bearer", "Bearer ", "bearer   "])
+def test_a_header_without_a_token_is_told_from_a_wrong_token(empty: str, tmp_path: Path) -> None:
+    with pytest.raises(ProblemError) as refused:
+        Gate(some_tokens(tmp_path), LOCAL).admit({"Authorization": empty}, Right.METRICS)
+    assert refused.value.problem.type.slug == "authentication-required"
+    assert "error=" not in refused.value.problem.headers["WWW-Authenticate"]
+
+
 def test_a_token_for_metrics_opens_nothing_else(tmp_path: Path) -> None:
     gate = Gate(some_tokens(tmp_path), LOCAL)
     assert outcome(gate, f"Bearer {SCRAPER}", Right.METRICS) == "metrics"
@@ -175,6 +190,13 @@ def test_without_tokens_whoever_can_connect_gets_in() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:9444", "localhost:1", "LOCALHOST", "[::1]", "[::1]:9444"])
 def test_names_of_this_machine_are_served(host: str) -> None:
     Gate((), LOCAL).check_host(host)
+
+
+@pytest.mark.parametrize("own", ["127.9.9.9:9444", "[0:0:0:0:0:0:0:1]:9444"])
+def test_the_address_that_was_given_is_a_name_of_its_own(own: str) -> None:
+    Gate((), AdminAddress.parse(own)).check_host(own)
+    with pytest.raises(ProblemError):
+        Gate((), LOCAL).check_host(own)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +267,38 @@ def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(AdminListeningError, match="in use by another program"), listening(AdminAddress(path=path)):
             pass
         assert connects(path)
+
+
+def test_a_socket_that_accepts_nobody_is_in_use_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with contextlib.ExitStack() as opened:
+        frozen = opened.enter_context(socket.socket(socket.AF_UNIX))
+        frozen.bind(str(path))
+        frozen.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = opened.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        with pytest.raises(AdminListeningError, match="in use by another program"), listening(AdminAddress(path=path)):
+            pass
+        assert path.is_socket()
+
+
+def test_a_socket_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with pytest.raises(AdminListeningError, match="cannot be used: "), listening(AdminAddress(path=path)):
+            pass
+        assert path.is_socket()
+
+
+def test_a_socket_that_somebody_removed_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with listening(AdminAddress(path=path)):
+        path.unlink()
+    assert not path.exists()
 
 
 def test_a_file_is_not_taken_for_a_socket(tmp_path: Path) -> None:

@@ -96,6 +96,28 @@ def test_pauses_double_up_to_the_longest_and_are_spread_over_their_second_half()
     assert [pause(tries, 0) for tries in range(1, 8)] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_what_may_have_been_done_is_sent_again_only_if_it_does_the_same_twice(*, repeatable: bool) -> None:
+    pause = pause_before_next(RetryRules(), Failure.UNKNOWN, repeatable=repeatable, tries=1, spent=timedelta(0), chance=0)
+    assert (pause is not None) is repeatable
+
+
+def test_clients_that_were_told_one_time_come_back_at_different_ones() -> None:
+    pauses = [
+        pause_before_next(
+            RetryRules(),
+            Failure.NOTHING_DONE,
+            repeatable=False,
+            tries=2,
+            spent=timedelta(0),
+            chance=chance,
+            retry_after=timedelta(seconds=3),
+        )
+        for chance in (0, 0.5, 1)
+    ]
+    assert pauses == [timedelta(seconds=3), timedelta(seconds=3.1), timedelta(seconds=3.2)]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"tries": 0}, {"budget": timedelta(0)}, {"first_pause": timedelta(-1)}, {"longest_pause": timedelta(-1)}]
 )
@@ -115,7 +137,17 @@ def test_rules_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
         ("Fri, 02 Jan 2026 03:04:15", 10),
         *(
             (text, None)
-            for text in (None, "", "-1", "1.5", "soon", "9" * 10, "\N{ARABIC-INDIC DIGIT ONE}", "Fri, 99 Jan 2026 3")
+            for text in (
+                None,
+                "",
+                "-1",
+                "1.5",
+                "soon",
+                "9" * 10,
+                "Fri, 31 Dec 99999999999 23:59:59 GMT",
+                "\N{ARABIC-INDIC DIGIT ONE}",
+                "Fri, 99 Jan 2026 3",
+            )
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Verification, changes of address, resets and private registration, as a library's user calls them, on the store in memory."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import attrs
 import pytest
 
 from pickguard.adapters.memory_limits import MemoryRateLimiter
+from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.activity import ActivityKind
 from pickguard.domain.model.challenges import ChallengeRules, MailedToken
 from pickguard.domain.model.errors import (
@@ -15,6 +17,7 @@ from pickguard.domain.model.errors import (
     InvalidCredentials,
     InvalidFields,
     InvalidToken,
+    NotReplicated,
     OutcomeUnknown,
     PreconditionFailed,
     RateLimited,
@@ -37,6 +40,7 @@ from pickguard.domain.model.mail import (
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.users import EmailAddress
 from pickguard.domain.services.registration import PACE, RegistrationMode
+from pickguard.ports.accounts import Snapshot
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD
 from tests.support.wiring import ADA, ATTACKER, LAPTOP, PHONE, Wired, wire
 
@@ -342,7 +346,8 @@ async def test_a_reset_sets_the_password_and_ends_everything_that_was_open(wired
         with pytest.raises(TokenSpent):
             await wired.verification.confirm(token)
     await wired.log_in(password=OTHER_PASSWORD)
-    assert wired.mail.last(PasswordChanged).by_reset
+    notice = wired.mail.last(PasswordChanged)
+    assert (notice.by_reset, notice.client) == (True, LAPTOP)
 
 
 @pytest.mark.would_have_caught("kratos-codes", "keycloak-26106")
@@ -445,6 +450,86 @@ async def test_where_too_much_waits_a_reset_is_refused_for_everybody(wired: Wire
     for email in (ADA, "nobody@example.com", "no address"):
         with pytest.raises(Unavailable):
             await wired.recovery.request(email=email)
+
+
+async def disable(wired: Wired) -> None:
+    await wired.services.administration.disable((await wired.present()).user.id)
+
+
+async def delete(wired: Wired) -> None:
+    await wired.services.administration.delete((await wired.present()).user.id)
+
+
+async def move(wired: Wired) -> None:
+    await change_address(wired, EVE, await wired.token())
+    await wired.verification.confirm(wired.mail.last(ConfirmNewAddress).token)
+
+
+@pytest.mark.parametrize("meanwhile", [disable, delete, move])
+async def test_no_reset_is_mailed_to_who_has_no_such_account_by_then(
+    wired: Wired, meanwhile: Callable[[Wired], Awaitable[None]]
+) -> None:
+    await wired.register()
+    find, left = wired.accounts.find, 1
+
+    async def then_changed(email: EmailAddress) -> object:
+        nonlocal left
+        found = await find(email)
+        left -= 1
+        if left == 0:
+            await meanwhile(wired)
+        return found
+
+    wired.accounts.find = then_changed  # type: ignore[method-assign, assignment]
+    await wired.recovery.request(email=ADA)
+    await wired.deferred.drain()
+    assert not wired.mail.of(ResetPassword)
+    assert ("ResetRequested" in wired.events.names()) is (meanwhile is move)  # whose account it still is
+
+
+async def test_a_reset_whose_token_is_stored_is_mailed_though_replicas_are_behind(wired: Wired) -> None:
+    await wired.register()
+    save = wired.accounts.save
+
+    async def behind(before: Snapshot, after: Account, *, operation: bytes) -> None:
+        await save(before, after, operation=operation)
+        raise NotReplicated("no replica has confirmed it")
+
+    wired.accounts.save = behind  # type: ignore[method-assign]
+    token = await wired.reset_token()
+    assert len(wired.mail.of(ResetPassword)) == 1
+    wired.accounts.save = save  # type: ignore[method-assign]
+    await wired.recovery.reset(token, password=OTHER_PASSWORD)
+
+
+async def test_a_reset_of_an_account_that_is_deleted_meanwhile_is_spent(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.reset_token()
+    make = wired.hasher.hash
+
+    async def then_deleted(*args: Any, **more: Any) -> str:
+        await delete(wired)
+        return await make(*args, **more)
+
+    wired.hasher.hash = then_deleted  # type: ignore[method-assign]
+    with pytest.raises(TokenSpent):
+        await wired.recovery.reset(token, password=OTHER_PASSWORD)
+    assert await wired.account() is None
+
+
+@pytest.mark.requirement(12)
+async def test_a_token_that_proves_nothing_ends_no_lock_and_costs_no_hash() -> None:
+    wired = wire(limits=LimitRules(run=Rate(3, timedelta(days=1))))
+    user = await wired.register()
+    for _ in range(3):
+        with pytest.raises(InvalidCredentials):
+            await wired.log_in(password="a wrong phrase", client=ATTACKER)
+    wired.hasher.purposes.clear()
+    with pytest.raises(TokenSpent):
+        await wired.recovery.reset(MailedToken(user_id=user.id, secret=bytes(32)).reveal(), password=OTHER_PASSWORD)
+    assert wired.hasher.purposes == []
+    with pytest.raises(RateLimited):
+        await wired.log_in(client=PHONE)
 
 
 # Private and closed registration

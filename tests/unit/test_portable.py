@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -130,7 +130,11 @@ def test_a_time_of_another_zone_is_the_same_moment_in_utc(account: Account) -> N
     dumped = dump_credential(account.credential)
     moved = attrs.evolve(account.credential, changed_at=NOW.astimezone(timezone(timedelta(hours=5, minutes=30))))
     assert dump_credential(moved) == dumped
-    assert load_credential({**dumped, "changed_at": "2026-01-02T08:34:05.678+05:30"}) == account.credential
+    loaded = load_credential({**dumped, "changed_at": "2026-01-02T08:34:05.678+05:30"})
+    assert loaded == account.credential
+    assert loaded.changed_at.tzinfo is UTC
+    with pytest.raises(NotPortable, match="without a zone"):
+        load_credential({**dumped, "changed_at": "2026-01-02T03:04:05.678"})
 
 
 def test_a_number_may_come_back_as_the_database_has_it(account: Account) -> None:

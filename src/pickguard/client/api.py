@@ -56,7 +56,7 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
     """Keep aiohttp from sending a DELETE again by itself on a connection that broke: whether to do so is decided here."""
     try:
         return await send(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+    except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _Lost(str(error)) from error

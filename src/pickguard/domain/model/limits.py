@@ -101,7 +101,7 @@ def source_of(ip: str | None) -> str | None:
     if ip is None:
         return None
     try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
+        address = ipaddress.ip_address(ip)
     except ValueError:
         return ip
     if isinstance(address, ipaddress.IPv6Address):

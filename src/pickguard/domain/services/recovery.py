@@ -122,7 +122,7 @@ async def mail_reset_token(
     kind: type[ResetPassword | AlreadyRegistered],
     client: Client,
 ) -> None:
-    """Give an account a new token that resets its password, and mail it. Nothing where the account has gone meanwhile."""
+    """Give an account a new token that resets its password, and mail it. Nothing where it is disabled or has gone."""
     user_id = found.account.user.id
     token = letters.new_token(user_id)
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -90,10 +89,9 @@ async def _let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = None if resource is None else resource.canonical
     try:
         operator = desk.gate.admit(request.headers, Right.METRICS if route == METRICS_PATH else Right.EVERYTHING)
-    except ProblemError as error:
+    except ProblemError:
         desk.note(False)
-        if error.problem.type.status == HTTPStatus.UNAUTHORIZED:
-            desk.gate.note_refusal()
+        desk.gate.note_refusal()
         raise
     desk.note(True)
     request[OPERATOR] = operator

@@ -87,8 +87,12 @@ def _remove_stale(path: Path) -> None:
     if not is_socket:
         raise AdminListeningError(f"--admin-listen: {path} is there already and no socket; choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Who listens and accepts nobody is there all the same, and would keep this waiting.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            pass
         except ConnectionRefusedError:
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -134,6 +134,17 @@ class RateLimiterContract:
         assert await limiter.review(ADDRESS, last) == Standing()
 
     @pytest.mark.asyncio
+    async def test_an_operator_sees_the_sources_that_a_right_password_from_elsewhere_leaves_limited(
+        self, limiter: RateLimiter
+    ) -> None:
+        last = NOW
+        for source in (ELSEWHERE, AFAR):
+            last = await fail(limiter, 3, attempt(source), last + 10 * SECOND)
+            await limiter.succeed(attempt(), last)
+        seen = await limiter.review(ADDRESS, last)
+        assert seen == Standing(sources=2, limited_sources=2, limited_for=MINUTE - 2 * SECOND)
+
+    @pytest.mark.asyncio
     async def test_what_is_refused_is_not_counted(self, limiters: Limiters) -> None:
         limiter = limiters(only(guesses=Rate(3, MINUTE)))
         await fail(limiter, 3, attempt())
