@@ -171,6 +171,7 @@ Ada Lovelace  ada@example.com
 A log-in fails, also with the right password:
   - The account is disabled. `pickguard users enable` lets its user log in
     again.
+  - Its user has deleted the account. `pickguard users restore` keeps it.
   - The address is not verified, and with --registration private nobody logs in
     before it is. A reset by mail verifies it.
   - There were too many wrong passwords in a row. It lasts for 24 hours more,
