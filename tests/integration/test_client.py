@@ -290,6 +290,12 @@ async def test_limits_are_those_of_whom_the_request_is_for() -> None:
         # The last entry of a list is who a trusted proxy says that it is: nobody adds one to that of somebody else.
         logged_in = await accounts.on_behalf_of(ip="2001:db8::2%x, 192.0.2.1").log_in(email=EMAIL, password=GOOD_PASSWORD)
         assert logged_in.session.ip == "2001:db8::2"
+        own = await accounts.log_in(email=EMAIL, password=GOOD_PASSWORD)
+        assert (own.session.ip, own.session.user_agent) == ("127.0.0.1", "pickguard-client")
+
+
+async def fail_to_sleep(seconds: float) -> None:
+    pytest.fail(f"it would be sent again in {seconds} s")
 
 
 async def test_the_certificate_of_the_service_is_checked(tmp_path: Path) -> None:
@@ -301,6 +307,7 @@ async def test_the_certificate_of_the_service_is_checked(tmp_path: Path) -> None
             async with client as accounts:
                 assert await accounts.is_ready()
         async with PickguardClient(url) as accounts:
+            accounts._sleep = fail_to_sleep  # it is the same certificate the next time
             with pytest.raises(NotReached, match=r"the certificate of https://127\.0\.0\.1.* is not trusted: .*; give ca"):
                 await accounts.me("x")
             assert not await accounts.is_live()
@@ -464,6 +471,7 @@ USER = {
 OK = answer(200, {**USER, "of_a_later_version": [1]}, ETag='"x"')
 BUSY = problem(503, "overloaded", Retry_After="3")
 GONE = problem(503, "store-unavailable", Retry_After="1")
+INVALID = {"type": "/problems/invalid-token", "title": "T", "status": 401, "detail": "D"}
 GATEWAY = answer(502, b"<html>", kind="text/html")
 
 
@@ -503,6 +511,7 @@ async def test_reading_goes_on_until_it_succeeds(steps: list[Step], paused: list
         ([answer(302, None, Location="/v1/users/me")], UnexpectedAnswer, 1),
         ([answer(404, b"<html>", kind="text/html")], UnexpectedAnswer, 1),
         ([answer(400, b"{", kind="application/problem+json")], UnexpectedAnswer, 1),
+        ([answer(401, INVALID, kind="application/json")], UnexpectedAnswer, 1),
         ([answer(400, {"type": 1}, kind="application/problem+json")], UnexpectedAnswer, 1),
         ([answer(201, USER)], UnexpectedAnswer, 1),
     ],
@@ -545,7 +554,7 @@ async def test_a_registration_is_sent_again_under_the_same_key() -> None:
 async def test_an_end_whose_answer_was_lost_has_come_about_where_there_is_nothing_left_to_end() -> None:
     gone = problem(404, "not-found")
     refused = problem(401, "invalid-token")
-    async with failing(cut, gone, cut, refused, cut, refused, gone, refused) as server, server.client() as accounts:
+    async with failing(cut, gone, cut, BUSY, refused, cut, refused, gone, refused) as server, server.client() as accounts:
         await accounts.end_session("t", "s")
         await accounts.log_out("t")
         await accounts.end_sessions("t")
@@ -553,7 +562,7 @@ async def test_an_end_whose_answer_was_lost_has_come_about_where_there_is_nothin
             await accounts.end_session("t", "s")
         with pytest.raises(InvalidToken):
             await accounts.end_sessions("t")
-        assert len(server.heads) == 8
+        assert len(server.heads) == 9
 
 
 async def test_a_connection_that_was_kept_and_has_ended_does_not_send_an_end_twice_unseen() -> None:
@@ -576,6 +585,30 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
             with pytest.raises(OutcomeUnknown, match=r"did not answer GET within 0\.1 s"):
                 await accounts.me("t")
             assert len(server.heads) == 2
+
+
+async def test_what_a_silent_server_may_have_done_is_not_done_twice() -> None:
+    async with failing(say_nothing, say_nothing) as server:
+        async with server.client(timeout=timedelta(milliseconds=50)) as accounts:
+            with pytest.raises(OutcomeUnknown):
+                await accounts.log_in(email=EMAIL, password="pw")
+        assert len(server.heads) == 1
+
+
+async def test_a_try_takes_no_longer_than_what_is_left_of_the_budget() -> None:
+    rules = RetryRules(tries=1, budget=timedelta(milliseconds=100))
+    async with failing(say_nothing) as server, server.client(retries=rules) as accounts:
+        with pytest.raises(OutcomeUnknown, match=r"did not answer GET within 0\.1 s"):
+            await accounts.me("t")
+
+
+async def test_a_cookie_of_one_user_is_not_sent_for_another() -> None:
+    async with failing(answer(200, USER, Set_Cookie="session=ada"), OK) as server:
+        server.url = server.url.replace("127.0.0.1", "localhost")  # cookies are not kept for addresses anyhow
+        async with server.client() as accounts:
+            await accounts.me("t")
+            await accounts.me("u")
+        assert b"ookie" not in server.heads[1]
 
 
 async def test_a_server_that_is_not_there_is_tried_again_whatever_is_asked() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import ssl
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from http import HTTPStatus
@@ -21,6 +22,7 @@ from pickguard.domain.model.mail import AlreadyRegistered, ConfirmNewAddress, Re
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.pages.routes import MAIL_PAGE_ROUTES, PAGE_ROUTES
+from pickguard.entrypoints.tls import development_certificate, server_context
 from pickguard.ports.accounts import Snapshot
 from tests.contracts.http_mail import UNKNOWN_TOKEN, HttpMailContract, Post
 from tests.support.fakes import GOOD_PASSWORD, OTHER_PASSWORD, FakeClock
@@ -294,6 +296,20 @@ async def test_the_cookie_lasts_as_long_as_the_session_can(accounts: Failing, cl
         assert len(browser.set_cookies) == 1
 
 
+@pytest.mark.parametrize(("used", "left"), [(timedelta(hours=23), 176_400), (timedelta(days=3, milliseconds=-500), 1)])
+async def test_a_new_token_of_an_old_session_lasts_no_longer(
+    accounts: Failing, clock: FakeClock, used: timedelta, left: int
+) -> None:
+    rules = SessionRules(lifetime=timedelta(days=3), idle=timedelta(days=3))
+    async with serving(accounts, clock=clock, session_rules=rules) as api:
+        browser = Browser(api)
+        await browser.sign_up()
+        clock.advance(used)
+        accounts.error, accounts.writes_fail = StoreUnavailable("down"), True
+        assert (await browser.post("delete", password=GOOD_PASSWORD)).status == 503
+        assert f"Max-Age={left}" in browser.set_cookies[-1].split("; ")
+
+
 @pytest.mark.requirement(86)
 async def test_the_cookie_opens_the_pages_and_not_the_api(browser: Browser) -> None:
     await browser.sign_up()
@@ -403,6 +419,35 @@ async def test_behind_a_proxy_the_public_url_is_an_own_origin_and_its_path_stand
         # Where people come by TLS, a page that came without it may be anybody's.
         own = f"http://127.0.0.1:{api.port}"
         assert (await browser.send("sign-in", sent, {"Origin": own})).status == 403
+
+
+async def test_over_tls_a_page_that_came_without_it_is_another_site(accounts: Failing, tmp_path: Path) -> None:
+    certificate, key = development_certificate(tmp_path, "127.0.0.1")
+    tls = server_context(certificate, key), ssl.create_default_context(cafile=certificate)
+    async with serving(accounts, tls=tls) as api:
+        browser = Browser(api)
+        await browser.sign_up()
+        for scheme, status in (("http", 403), ("https", 303)):
+            page = await browser.send("", b"name=x", {"Origin": f"{scheme}://127.0.0.1:{api.port}"})
+            assert page.status == status, scheme
+
+
+@pytest.mark.parametrize(
+    ("public_url", "own", "other"),
+    [
+        ("https://example.com:443", "https://example.com", "https://example.com:444"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443", "https://[2001:db8::1]"),
+    ],
+)
+async def test_the_public_url_is_an_origin_as_browsers_write_it(
+    accounts: Failing, public_url: str, own: str, other: str
+) -> None:
+    async with serving(accounts, settings=attrs.evolve(SETTINGS, public_url=public_url)) as api:
+        browser = Browser(api)
+        await browser.sign_up()
+        for origin, status in ((other, 403), (own, 303)):
+            page = await browser.send("", b"name=x", {"Origin": origin, "Host": "127.0.0.1:1"})
+            assert page.status == status, origin
 
 
 # One's own account

@@ -18,6 +18,7 @@ from pickguard.domain.model.errors import (
     AccountsError,
     AddressTaken,
     Contended,
+    Fault,
     InvalidCredentials,
     InvalidToken,
     RateLimited,
@@ -53,6 +54,15 @@ def refusal(directory: Path) -> str:
     assert message.startswith("--pages-templates: ")
     assert "\n" not in message
     return message
+
+
+def test_a_form_shows_no_password_and_keeps_every_fault() -> None:
+    form = Form(values={"email": "ada@example.com", "password": "a secret phrase"})
+    assert "secret" not in repr(form)
+    assert dict(form.without("password").values) == {"email": "ada@example.com"}
+    one, other = (Fault(field=name, code="required", detail="") for name in ("email", "password"))
+    assert form.refused(one).refused(other).faults == (one, other)
+    assert [each.is_refused for each in (form, form.refused(one), form.alerted("It is late.", 429))] == [False, True, True]
 
 
 @pytest.fixture
