@@ -16,6 +16,7 @@ import pytest
 
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
+from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import OutcomeUnknown, StoreUnavailable
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.mail import AlreadyRegistered, ConfirmNewAddress, ResetPassword, VerifyAddress
@@ -219,6 +220,53 @@ async def test_another_sign_in_ends_the_session_that_the_browser_had(browser: Br
     assert len(await browser.api.sessions(str(browser.token))) == 1
 
 
+async def test_another_sign_up_ends_the_session_that_the_browser_had(browser: Browser) -> None:
+    await browser.sign_up()
+    first = str(browser.token)
+    await browser.post("sign-up", name="Grace", email=GRACE, password=GOOD_PASSWORD)
+    assert browser.token != first
+    assert not await browser.api.opens(first)
+
+
+async def test_a_token_that_opens_nothing_is_in_no_sign_ins_way(browser: Browser) -> None:
+    await browser.api.register()
+    browser.token = "pg_garbage"
+    assert (await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD)).location == "/account?done=signed-in"
+    assert await browser.api.opens(str(browser.token))
+
+
+async def test_a_session_that_cannot_be_ended_is_in_no_sign_ins_way(browser: Browser, accounts: Failing) -> None:
+    await browser.sign_up()
+    save = accounts.save
+
+    async def then_fail(before: Snapshot, after: Account, *, operation: bytes) -> None:
+        await save(before, after, operation=operation)
+        accounts.error = StoreUnavailable("down")
+
+    accounts.save = then_fail  # type: ignore[method-assign]
+    page = await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD)
+    assert page.location == "/account?done=signed-in"
+    accounts.error = None
+    assert await browser.api.opens(str(browser.token))
+
+
+async def test_who_has_a_token_that_opens_nothing_is_signed_out(browser: Browser) -> None:
+    browser.token = "pg_garbage"
+    assert (await browser.post("sign-out")).location == "/account/sign-in?done=signed-out"
+    assert browser.token is None
+
+
+async def test_space_around_an_address_is_left_out(browser: Browser) -> None:
+    await browser.api.register()
+    assert (await browser.sign_in(f" {EMAIL} ")).heading == "Profile"
+
+
+async def test_a_sign_out_has_no_fields(browser: Browser) -> None:
+    await browser.sign_up()
+    assert (await browser.post("sign-out", everywhere="yes")).status == 400
+    assert (await browser.get()).heading == "Profile"
+
+
 @pytest.mark.parametrize("page", ["", "password", "address", "sessions", "activity", "export", "delete"])
 async def test_a_sign_in_leads_back_to_where_somebody_wanted_to_go(browser: Browser, page: str) -> None:
     await browser.api.register()
@@ -249,6 +297,7 @@ async def test_a_sign_in_leads_back_to_where_somebody_wanted_to_go(browser: Brow
 )
 async def test_nothing_leads_elsewhere(browser: Browser, elsewhere: str) -> None:
     await browser.api.register()
+    assert (await browser.get(f"?done={quote(elsewhere)}")).location == "/account/sign-in"
     asked = f"sign-in?next={quote(elsewhere)}&done={quote(elsewhere)}"
     form = await browser.get(asked)
     assert (form.values.get("next", ""), form.notice) == ("", "")
@@ -716,6 +765,7 @@ async def test_a_reset_signs_the_browser_out_of_whatever_account(post: Post) -> 
     done = await browser.post("reset", token=await post.token(ResetPassword), password=OTHER_PASSWORD)
     assert (await browser.follow(done)).notice == "Your password is changed. Sign in with it."
     assert not await post.api.opens(theirs)
+    assert browser.token is None
 
 
 @pytest.mark.parametrize("page", ["verify", "decline", "reset"])

@@ -31,7 +31,9 @@ from pickguard.entrypoints.pages.forms import Form
 from pickguard.entrypoints.pages.refusals import refuse
 from pickguard.entrypoints.pages.rendering import PAGES, PagesError, set_up
 from pickguard.entrypoints.pages.samples import samples
+from pickguard.entrypoints.pages.visitors import Visitor
 from pickguard.entrypoints.settings import Settings
+from tests.support.strategies import new_account, session
 
 SETTINGS = Settings(store="memory:", service_name="Analytical & Co")
 PACKAGE = Path(rendering.__file__).parent
@@ -63,6 +65,11 @@ def test_a_form_shows_no_password_and_keeps_every_fault() -> None:
     one, other = (Fault(field=name, code="required", detail="") for name in ("email", "password"))
     assert form.refused(one).refused(other).faults == (one, other)
     assert [each.is_refused for each in (form, form.refused(one), form.alerted("It is late.", 429))] == [False, True, True]
+
+
+def test_a_visitor_shows_no_token() -> None:
+    visitor = Visitor(token="pg_secret", user=new_account().user, session=session(1))
+    assert "pg_secret" not in repr(visitor)
 
 
 @pytest.fixture
