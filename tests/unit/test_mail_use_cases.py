@@ -26,6 +26,7 @@ from pickguard.domain.model.errors import (
     TokenSpent,
     Unavailable,
 )
+from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.mail import (
     AddressChangeRequested,
@@ -768,6 +769,58 @@ async def test_over_the_limit_nothing_is_mailed_and_what_was_mailed_stays_good(w
     assert len(wired.mail.mails) == 5
     assert "LimitReached" in wired.events.names()
     await wired.recovery.reset(wired.mail.last(ResetPassword).token, password=OTHER_PASSWORD)
+
+
+async def test_over_the_limit_no_verification_is_mailed_again_and_the_last_one_stays_good(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token()
+    for _ in range(20):
+        await wired.verification.send(token)
+    assert len(wired.mail.of(VerifyAddress)) == 4
+    await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
+
+
+async def test_the_limit_is_of_the_address_that_gets_the_mail_whoever_causes_it(wired: Wired) -> None:
+    for email in ("one@example.com", "two@example.com", "three@example.com"):
+        await wired.register(email)
+        token = await wired.token(email)
+        await change_address(wired, EVE, token)
+        for _ in range(10):
+            await wired.verification.send(token)
+    assert len(wired.mail.to(EVE)) == 4
+
+
+async def test_who_is_logged_out_has_nothing_mailed_and_uses_up_no_limit(wired: Wired) -> None:
+    await wired.register()
+    gone, token = await wired.token(), await wired.token()
+    await wired.services.sessions.log_out(gone)
+    for _ in range(20):
+        with pytest.raises(InvalidToken):
+            await wired.verification.send(gone)
+    await wired.verification.send(token)
+    assert len(wired.mail.of(VerifyAddress)) == 2
+    await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
+    with pytest.raises(InvalidToken):
+        await wired.verification.send(gone)
+
+
+async def test_who_is_logged_out_meanwhile_has_nothing_mailed(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token()
+    get, left = wired.accounts.get, 1
+
+    async def then_logged_out(user_id: UserId) -> Snapshot | None:
+        nonlocal left
+        found = await get(user_id)
+        left -= 1
+        if left == 0:
+            await wired.services.sessions.log_out(token)
+        return found
+
+    wired.accounts.get = then_logged_out  # type: ignore[method-assign]
+    with pytest.raises(InvalidToken):
+        await wired.verification.send(token)
+    assert len(wired.mail.of(VerifyAddress)) == 1
 
 
 async def test_the_limit_is_of_the_address_however_it_is_spelled(wired: Wired) -> None:
