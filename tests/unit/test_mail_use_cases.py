@@ -26,6 +26,7 @@ from pickguard.domain.model.errors import (
     TokenSpent,
     Unavailable,
 )
+from pickguard.domain.model.events import UserDeleted
 from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.mail import (
@@ -174,6 +175,7 @@ async def test_whoever_did_not_make_the_account_has_it_removed_and_the_address_f
         await wired.services.authentication.authenticate(attackers)
     await wired.register(password=OTHER_PASSWORD)
     assert "UserDeleted" in wired.events.names()
+    assert [event.declined for event in wired.events.of(UserDeleted)] == [True]
 
 
 async def test_a_verified_account_cannot_be_declined(wired: Wired) -> None:
@@ -802,6 +804,32 @@ async def test_who_is_logged_out_has_nothing_mailed_and_uses_up_no_limit(wired: 
     await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
     with pytest.raises(InvalidToken):
         await wired.verification.send(gone)
+
+
+async def test_no_token_for_a_new_address_is_mailed_to_the_one_that_was_called_off_meanwhile(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token()
+    await change_address(wired, EVE, token)
+    get, left = wired.accounts.get, 1
+
+    async def then_changed(user_id: UserId) -> Snapshot | None:
+        nonlocal left
+        found = await get(user_id)
+        left -= 1
+        if left == 0:
+            await change_address(wired, "new@example.com", token)
+        return found
+
+    wired.accounts.get = then_changed  # type: ignore[method-assign]
+    await wired.verification.send(token)
+    assert [mail.to.value for mail in wired.mail.of(ConfirmNewAddress)] == [EVE, "new@example.com"]
+    await wired.verification.confirm(wired.mail.last(ConfirmNewAddress).token)
+
+
+async def test_a_mail_that_verifies_tells_who_made_the_account_and_not_who_used_it(wired: Wired) -> None:
+    await wired.register(client=ATTACKER)
+    await wired.verification.send(await wired.token(client=LAPTOP), client=LAPTOP)
+    assert [mail.client for mail in wired.mail.of(VerifyAddress)] == [ATTACKER, ATTACKER]
 
 
 async def test_who_is_logged_out_meanwhile_has_nothing_mailed(wired: Wired) -> None:
