@@ -554,7 +554,7 @@ async def test_a_registration_is_sent_again_under_the_same_key() -> None:
 async def test_an_end_whose_answer_was_lost_has_come_about_where_there_is_nothing_left_to_end() -> None:
     gone = problem(404, "not-found")
     refused = problem(401, "invalid-token")
-    async with failing(cut, gone, cut, BUSY, refused, cut, refused, gone, refused) as server, server.client() as accounts:
+    async with failing(cut, BUSY, gone, cut, refused, cut, refused, gone, refused) as server, server.client() as accounts:
         await accounts.end_session("t", "s")
         await accounts.log_out("t")
         await accounts.end_sessions("t")

@@ -153,6 +153,11 @@ async def test_who_asks_for_no_page_is_answered_as_ever(api: Api) -> None:
     ).status == 404
 
 
+async def test_only_what_is_asked_beforehand_is_answered_so(api: Api) -> None:
+    answer = await api.call("PUT", ME, headers={"Origin": APP, "Access-Control-Request-Method": "GET"})
+    assert answer.status == 405
+
+
 async def test_both_ways_give_an_origin_the_same_answer(api: Api) -> None:
     token = await api.sign_up()
     short, ordinary = [

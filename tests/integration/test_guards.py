@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -374,6 +374,26 @@ async def test_the_innermost_guard_is_the_one_that_counts(stage: Stage) -> None:
         assert (await ask_plainly(client, "/inner/", bearer(token)))[1]["name"] == NAME
 
 
+async def test_what_somebody_else_has_said_of_a_request_counts_for_nothing(stage: Stage) -> None:
+    @web.middleware
+    async def believe(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        request[PRINCIPAL] = Principal(user_id="1", name="Eve", email="eve@example.com", email_verified=True)
+        return await handler(request)
+
+    async def name(request: web.Request) -> web.StreamResponse:
+        found = request.get(PRINCIPAL)
+        return web.json_response(None if found is None else found.name)
+
+    app = web.Application(middlewares=[believe, authentication(stage.authenticator)])
+    app.router.add_get("/", login_optional(name))
+    token = await stage.sign_up()
+    async with TestClient(TestServer(app)) as client:
+        assert await ask_plainly(client, "/", {}) == (200, None)
+        assert await ask_plainly(client, "/", bearer(token)) == (200, NAME)
+
+
 async def ask_plainly(client: TestClient[web.Request, web.Application], path: str, headers: dict[str, str]) -> tuple[int, Any]:
     async with client.get(path, headers=headers) as response:
         return response.status, await response.json(content_type=None)
@@ -383,6 +403,47 @@ async def ask_plainly(client: TestClient[web.Request, web.Application], path: st
 def test_a_realm_that_would_break_the_header_is_refused(realm: str) -> None:
     with pytest.raises(ValueError, match="a realm is ASCII"):
         Guard(Gone(), realm=realm)
+
+
+@pytest.mark.parametrize("text", ["a b", "a\x00", "\u00e9", "a=b", "=", "a" * 1025, "a\tb", "a,b"])
+async def test_what_cannot_be_a_token_is_refused_whatever_the_authenticator_would_say(text: str) -> None:
+    class Credulous:
+        """An authenticator that lets in whoever asks."""
+
+        async def authenticate(self, token: str) -> Principal:
+            return Principal(user_id=token, name=NAME, email=EMAIL, email_verified=True)
+
+    guard = Guard(Credulous())
+    assert await guard.identify([f"Bearer {'a' * 1024}=="], required=True)
+    with pytest.raises(Refused) as refused:
+        await guard.identify([f"Bearer {text}"], required=True)
+    assert refused.value.refusal.status == 401
+
+
+async def test_nobody_is_told_to_try_again_in_no_time() -> None:
+    class Hasty:
+        """An authenticator that cannot say, for no time."""
+
+        async def authenticate(self, token: str) -> Principal:
+            raise StoreUnavailable(token, retry_after=timedelta(0))
+
+    with pytest.raises(Refused) as refused:
+        await Guard(Hasty()).identify(["Bearer x"], required=True)
+    assert refused.value.refusal.headers == (("Retry-After", "1"),)
+
+
+async def test_when_to_try_again_is_what_the_service_says() -> None:
+    async def closed(_: web.Request) -> web.Response:
+        content = {"type": "/problems/store-unavailable", "title": "T", "status": 503, "detail": "D"}
+        headers = {"Content-Type": "application/problem+json", "Retry-After": "7"}
+        return web.Response(status=503, body=json.dumps(content).encode(), headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/v1/users/me", closed)
+    async with TestServer(app) as server, OverHttp(PickguardClient(str(server.make_url("/")), retries=ONE_TRY)) as over_http:
+        with pytest.raises(Unavailable) as unavailable:
+            await over_http.authenticate("pg_x")
+    assert unavailable.value.retry_after == timedelta(seconds=7)
 
 
 async def test_the_log_says_again_why_when_time_has_passed(caplog: pytest.LogCaptureFixture) -> None:
@@ -564,8 +625,54 @@ async def test_a_websocket_is_refused_before_it_is_accepted() -> None:
 
 @pytest.mark.parametrize(("authenticator", "code"), [(Known(), 1008), (Gone(), 1013)], ids=["unknown", "unavailable"])
 async def test_a_websocket_is_closed_where_the_server_cannot_answer(authenticator: Authenticator, code: int) -> None:
-    (closed,) = await talk(starlette_app(authenticator), websocket_scope("x"), "websocket.connect")
-    assert (closed["type"], closed["code"]) == ("websocket.close", code)
+    scope = websocket_scope("x")
+    for each in (scope, {**scope, "extensions": None}):
+        (closed,) = await talk(starlette_app(authenticator), each, "websocket.connect")
+        assert (closed["type"], closed["code"]) == ("websocket.close", code)
+
+
+async def test_a_websocket_is_not_closed_before_somebody_has_asked_for_it() -> None:
+    order: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        order.append("websocket.connect")
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        order.append(message["type"])
+
+    await starlette_app(Known())(websocket_scope("x"), receive, send)
+    assert order == ["websocket.connect", "websocket.close"]
+
+
+def http_scope(method: str, path: str, *headers: tuple[bytes, bytes], root_path: str = "") -> dict[str, Any]:
+    return {"type": "http", "method": method, "path": path, "root_path": root_path, "query_string": b"", "headers": headers}
+
+
+async def nothing(scope: MutableMapping[str, Any], receive: object, send: Any) -> None:
+    """Be an application that says only that it was reached, and by whom."""
+    del receive
+    await send({"type": "reached", "user": scope["user"].display_name if "user" in scope else ""})
+
+
+async def test_who_asks_by_head_is_refused_without_a_body() -> None:
+    app = AuthenticationMiddleware(nothing, authenticator=Known())
+    (start, body), (_, full) = [await talk(app, http_scope(method, "/")) for method in ("HEAD", "GET")]
+    assert (start["status"], body["body"]) == (401, b"")
+    assert (b"content-length", str(len(full["body"])).encode()) in start["headers"]
+
+
+async def test_a_header_is_found_in_whatever_case_a_server_leaves_it() -> None:
+    app = AuthenticationMiddleware(nothing, authenticator=Known())
+    (reached,) = await talk(app, http_scope("GET", "/", (b"Authorization", b"Bearer known")))
+    assert reached["user"] == NAME
+
+
+@pytest.mark.parametrize(("path", "is_public"), [("/apple", True), ("/app/apple", True), ("/app/app/apple", False)])
+async def test_a_root_path_is_a_whole_part_of_the_path(path: str, *, is_public: bool) -> None:
+    app = AuthenticationMiddleware(nothing, authenticator=Known(), public={"/apple"})
+    first = (await talk(app, http_scope("GET", path, root_path="/app")))[0]
+    assert (first["type"] == "reached") is is_public
 
 
 async def test_the_lifespan_of_the_application_is_its_own() -> None:

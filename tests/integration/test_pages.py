@@ -739,6 +739,11 @@ async def test_a_reset_by_mail(post: Post) -> None:
     assert "/account/forgot" in (await browser.get("sign-in")).links
     pages = [await browser.post("forgot", email=email) for email in (EMAIL, GRACE, "nobody", "\x00", "x" * 9000)]
     assert {page.location for page in pages} == {"/account/forgot?done=sent"}
+    await post.token(ResetPassword)
+    mailed = len(post.mail.of(ResetPassword))
+    await browser.post("forgot", email=f" {EMAIL} ")
+    await post.deferred.drain()
+    assert len(post.mail.of(ResetPassword)) == mailed + 1
     told = await browser.follow(pages[0])
     assert told.heading == "Check your mail"
     assert "10 minutes" in told.text

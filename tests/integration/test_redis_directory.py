@@ -123,6 +123,17 @@ async def test_a_page_takes_a_bounded_time_however_little_there_is_to_show(
     assert await listed(directory) == []
 
 
+@one_engine
+async def test_a_cursor_that_names_no_server_is_refused(accounts: RedisAccounts, directory: RedisDirectory) -> None:
+    await many(accounts, 300)
+    following = (await directory.page(after=None, limit=1)).next
+    assert following is not None
+    run = following.partition("-")[0]
+    for place in (1, 9999):
+        with pytest.raises(InvalidCursor):
+            await directory.page(after=f"{run}-{place}-0", limit=1)
+
+
 async def test_a_restart_ends_the_listing(tmp_path: Path) -> None:
     async with Server(tmp_path / "server") as server, opened(server.url) as client:
         directory = RedisDirectory(client)

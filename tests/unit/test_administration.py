@@ -222,6 +222,13 @@ async def test_sessions_are_ended_one_by_one_and_all_at_once(wired: Wired) -> No
     assert len(wired.events.events) == 3
 
 
+async def test_an_expired_session_is_not_shown(wired: Wired) -> None:
+    user = await wired.register()
+    await wired.log_in()
+    wired.clock.advance(timedelta(days=100))
+    assert (await administration(wired).show(user.id)).sessions == ()
+
+
 async def test_an_expired_session_is_not_counted_among_those_that_were_ended(wired: Wired) -> None:
     user = await wired.register()
     await wired.log_in()

@@ -60,6 +60,8 @@ CHAINS: dict[str, tuple[list[str], str]] = {
     "something behind the bracket": (["[2001:db8::1]80"], PROXY),
     "a port without a number": (["198.51.100.1:"], PROXY),
     "a port that is none": (["198.51.100.1:99999"], PROXY),
+    "a port beyond the last": (["198.51.100.1:65536"], PROXY),
+    "the last port": (["198.51.100.1:65535"], "198.51.100.1"),
     "a port in other digits": (["198.51.100.1:\u0661"], PROXY),
     "an address in other digits": (["198.51.100.\u0661"], PROXY),
     "leading zeros": (["010.0.0.1"], PROXY),

@@ -212,7 +212,16 @@ async def test_of_one_candidate_at_once_many_times_one_is_new(services: Services
     assert sorted(each.is_new for each in outcomes) == [False] * 7 + [True]
 
 
-@pytest.mark.parametrize("wrong", [uuid4(), UUID(int=0), UUID("016a8b5f-0000-7000-0000-000000000001"), UUID(int=2**128 - 1)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        uuid4(),
+        UUID(int=0),
+        UUID("016a8b5f-0000-7000-0000-000000000001"),
+        UUID("016a8b5f-0000-7000-c000-000000000001"),
+        UUID(int=2**128 - 1),
+    ],
+)
 async def test_only_an_id_of_version_7_can_be_kept(services: Services, wrong: UUID) -> None:
     with pytest.raises(InvalidFields) as refused:
         services.imports.examine(Candidate(name="", email=ADA, password_hash=BCRYPT, id=wrong))

@@ -26,6 +26,8 @@ from pickguard.domain.model.errors import (
     TokenSpent,
     Unavailable,
 )
+from pickguard.domain.model.events import UserDeleted
+from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.mail import (
     AddressChangeRequested,
@@ -173,6 +175,7 @@ async def test_whoever_did_not_make_the_account_has_it_removed_and_the_address_f
         await wired.services.authentication.authenticate(attackers)
     await wired.register(password=OTHER_PASSWORD)
     assert "UserDeleted" in wired.events.names()
+    assert [event.declined for event in wired.events.of(UserDeleted)] == [True]
 
 
 async def test_a_verified_account_cannot_be_declined(wired: Wired) -> None:
@@ -768,6 +771,84 @@ async def test_over_the_limit_nothing_is_mailed_and_what_was_mailed_stays_good(w
     assert len(wired.mail.mails) == 5
     assert "LimitReached" in wired.events.names()
     await wired.recovery.reset(wired.mail.last(ResetPassword).token, password=OTHER_PASSWORD)
+
+
+async def test_over_the_limit_no_verification_is_mailed_again_and_the_last_one_stays_good(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token()
+    for _ in range(20):
+        await wired.verification.send(token)
+    assert len(wired.mail.of(VerifyAddress)) == 4
+    await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
+
+
+async def test_the_limit_is_of_the_address_that_gets_the_mail_whoever_causes_it(wired: Wired) -> None:
+    for email in ("one@example.com", "two@example.com", "three@example.com"):
+        await wired.register(email)
+        token = await wired.token(email)
+        await change_address(wired, EVE, token)
+        for _ in range(10):
+            await wired.verification.send(token)
+    assert len(wired.mail.to(EVE)) == 4
+
+
+async def test_who_is_logged_out_has_nothing_mailed_and_uses_up_no_limit(wired: Wired) -> None:
+    await wired.register()
+    gone, token = await wired.token(), await wired.token()
+    await wired.services.sessions.log_out(gone)
+    for _ in range(20):
+        with pytest.raises(InvalidToken):
+            await wired.verification.send(gone)
+    await wired.verification.send(token)
+    assert len(wired.mail.of(VerifyAddress)) == 2
+    await wired.verification.confirm(wired.mail.last(VerifyAddress).token)
+    with pytest.raises(InvalidToken):
+        await wired.verification.send(gone)
+
+
+async def test_no_token_for_a_new_address_is_mailed_to_the_one_that_was_called_off_meanwhile(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token()
+    await change_address(wired, EVE, token)
+    get, left = wired.accounts.get, 1
+
+    async def then_changed(user_id: UserId) -> Snapshot | None:
+        nonlocal left
+        found = await get(user_id)
+        left -= 1
+        if left == 0:
+            await change_address(wired, "new@example.com", token)
+        return found
+
+    wired.accounts.get = then_changed  # type: ignore[method-assign]
+    await wired.verification.send(token)
+    assert [mail.to.value for mail in wired.mail.of(ConfirmNewAddress)] == [EVE, "new@example.com"]
+    await wired.verification.confirm(wired.mail.last(ConfirmNewAddress).token)
+
+
+async def test_a_mail_that_verifies_tells_who_made_the_account_and_not_who_used_it(wired: Wired) -> None:
+    await wired.register(client=ATTACKER)
+    await wired.verification.send(await wired.token(client=LAPTOP), client=LAPTOP)
+    assert [mail.client for mail in wired.mail.of(VerifyAddress)] == [ATTACKER, ATTACKER]
+
+
+async def test_who_is_logged_out_meanwhile_has_nothing_mailed(wired: Wired) -> None:
+    await wired.register()
+    token = await wired.token()
+    get, left = wired.accounts.get, 1
+
+    async def then_logged_out(user_id: UserId) -> Snapshot | None:
+        nonlocal left
+        found = await get(user_id)
+        left -= 1
+        if left == 0:
+            await wired.services.sessions.log_out(token)
+        return found
+
+    wired.accounts.get = then_logged_out  # type: ignore[method-assign]
+    with pytest.raises(InvalidToken):
+        await wired.verification.send(token)
+    assert len(wired.mail.of(VerifyAddress)) == 1
 
 
 async def test_the_limit_is_of_the_address_however_it_is_spelled(wired: Wired) -> None:

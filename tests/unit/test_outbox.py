@@ -12,7 +12,7 @@ import pytest
 
 from pickguard.adapters.mail.outbox import PAUSES, Outbox
 from pickguard.adapters.mail.transports import DeliveryError
-from pickguard.domain.model.mail import AlreadyRegistered, ConfirmNewAddress, Mail, NewDevice, ResetPassword
+from pickguard.domain.model.mail import AlreadyRegistered, ConfirmNewAddress, Mail, NewDevice, ResetPassword, VerifyAddress
 from pickguard.domain.model.sessions import Client
 from pickguard.domain.model.users import EmailAddress
 from tests.support.fakes import FakeClock
@@ -44,6 +44,7 @@ class FakeTransport:
     gate: asyncio.Event = attrs.field(factory=asyncio.Event)
     begun: list[str] = attrs.field(factory=list)
     sent: list[str] = attrs.field(factory=list)
+    messages: list[EmailMessage] = attrs.field(factory=list)
     at_once: int = 0
     most_at_once: int = 0
     _turns: dict[str, Iterator[BaseException | None]] = attrs.field(init=False)
@@ -56,6 +57,7 @@ class FakeTransport:
         assert message["To"] == recipient
         name = recipient.partition("@")[0]
         self.begun.append(name)
+        self.messages.append(message)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -180,6 +182,70 @@ async def test_a_mail_that_waits_is_not_sent_after_a_newer_one_whose_token_voids
         await until(lambda: transport.sent == ["eve", "ada"])
     assert transport.begun == ["ada", "eve", "ada"]
     assert lines(log)[1:] == [("INFO", "a mail (ResetPassword) is not sent any more: a newer one has been written for it")]
+
+
+def verification(name: str) -> VerifyAddress:
+    return VerifyAddress(**attrs.asdict(mail(name), recurse=False), at=FakeClock().now(), client=Client())
+
+
+async def test_a_mail_that_verifies_an_address_voids_the_older_one_and_nothing_else() -> None:
+    transport = opened({"ada": [REFUSED] * 3})
+    async with outbox(transport, pauses=LONG) as box:
+        for posted in (mail("ada"), verification("ada"), verification("ada")):
+            box.post(posted)
+        await until(lambda: len(box._aside) == 2)
+    assert transport.begun == ["ada"] * 4
+
+
+async def test_an_address_in_another_spelling_is_the_same() -> None:
+    older = mail("ada")
+    newer = attrs.evolve(older, to=EmailAddress.parse("Ada@GEHEIM.example"))
+    transport = opened({"ada": [REFUSED]})
+    async with outbox(transport, pauses=LONG) as box:
+        box.post(older)
+        await until(lambda: len(box._aside) == 1)
+        box.post(newer)
+    assert (transport.begun, transport.sent) == (["ada", "Ada"], ["Ada"])
+
+
+async def test_a_mail_stays_one_message_however_often_it_is_tried() -> None:
+    """So that who has got it twice can see that it is one: it has one Message-ID."""
+    transport = opened({"ada": [REFUSED, REFUSED]})
+    async with outbox(transport) as box:
+        box.post(mail("ada"))
+        await box.drain()
+    assert len(transport.messages) == 3
+    assert len({id(message) for message in transport.messages}) == 1
+
+
+class Watch:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.ends: list[tuple[str, str]] = []
+
+    def waiting(self, count: int) -> None:
+        self.counts.append(count)
+
+    def ended(self, kind: str, outcome: str) -> None:
+        self.ends.append((kind, outcome))
+
+
+async def test_whoever_watches_is_told_what_waits_and_what_becomes_of_it() -> None:
+    watch = Watch()
+    transport = opened()
+    async with Outbox(
+        render, transport, grace=timedelta(0), spread=timedelta(0), pauses=LONG, now=FakeClock().now, watch=watch
+    ) as box:
+        box.post(mail("ada"))
+        await box.drain()
+        assert (watch.counts, watch.ends) == ([1, 0], [("ResetPassword", "sent")])
+        transport.gate.clear()
+        box.post(mail("eve"))
+        await until(lambda: transport.begun == ["ada", "eve"])
+    assert watch.counts[2] == 1
+    assert watch.ends[1:] == [("ResetPassword", "lost")]
 
 
 async def test_a_mail_is_sent_although_a_newer_one_goes_to_the_same_address_for_something_else() -> None:

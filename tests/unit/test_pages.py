@@ -28,7 +28,7 @@ from pickguard.domain.model.limits import Limit
 from pickguard.entrypoints.http.app import create_app
 from pickguard.entrypoints.pages import rendering, texts
 from pickguard.entrypoints.pages.forms import Form
-from pickguard.entrypoints.pages.refusals import refuse
+from pickguard.entrypoints.pages.refusals import refuse, retry_after
 from pickguard.entrypoints.pages.rendering import PAGES, PagesError, set_up
 from pickguard.entrypoints.pages.samples import samples
 from pickguard.entrypoints.pages.visitors import Visitor
@@ -65,6 +65,12 @@ def test_a_form_shows_no_password_and_keeps_every_fault() -> None:
     one, other = (Fault(field=name, code="required", detail="") for name in ("email", "password"))
     assert form.refused(one).refused(other).faults == (one, other)
     assert [each.is_refused for each in (form, form.refused(one), form.alerted("It is late.", 429))] == [False, True, True]
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(0, "1"), (1000, "1"), (1001, "2")])
+def test_nobody_is_told_to_come_back_too_early(milliseconds: int, seconds: str) -> None:
+    error = RateLimited(Limit.GUESSES, retry_after=timedelta(milliseconds=milliseconds))
+    assert retry_after(error) == {"Retry-After": seconds}
 
 
 def test_a_visitor_shows_no_token() -> None:

@@ -145,6 +145,14 @@ class RateLimiterContract:
         assert seen == Standing(sources=2, limited_sources=2, limited_for=MINUTE - 2 * SECOND)
 
     @pytest.mark.asyncio
+    async def test_a_run_is_forgotten_by_itself_though_its_guesses_count_still(self, limiters: Limiters) -> None:
+        limiter = limiters(only(guesses=Rate(10, 10 * MINUTE), run=Rate(3, MINUTE)))
+        last = await fail(limiter, 2, attempt())
+        last = await fail(limiter, 1, attempt(), last + 2 * MINUTE)
+        assert (await limiter.review(ADDRESS, last)).run == Failures(count=1, last_at=last, last_source=HERE)
+        assert await limiter.succeed(attempt(), last + 2 * MINUTE) == Failures()
+
+    @pytest.mark.asyncio
     async def test_what_is_refused_is_not_counted(self, limiters: Limiters) -> None:
         limiter = limiters(only(guesses=Rate(3, MINUTE)))
         await fail(limiter, 3, attempt())
