@@ -1,6 +1,7 @@
 """Argon2id: what is hashed, what is verified, and what a stored hash may be."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import NoReturn
@@ -230,13 +231,25 @@ async def test_memory_that_cannot_be_had_is_no_wrong_password(monkeypatch: pytes
 
 
 async def test_what_a_request_has_waited_already_counts_for_both() -> None:
-    async with cheap_hasher(threads=1, wait_budget=timedelta(seconds=1)) as hasher:
+    async with cheap_hasher(threads=1, wait_budget=timedelta(minutes=1)) as hasher:
         stored = await hashed(hasher)
-        spent = timedelta(seconds=1)
-        hasher._pool._running = 1  # as if its thread were busy: a turn has to be waited for
-        waiting = [
-            asyncio.create_task(hasher.hash(GOOD_PASSWORD, purpose=Purpose.PROOF, spent=spent)),
-            asyncio.create_task(hasher.verify(stored, GOOD_PASSWORD, purpose=Purpose.PROOF, spent=spent)),
-        ]
+        spent = timedelta(minutes=1)
+        begun, ended = threading.Event(), threading.Event()
+
+        def keep_the_thread() -> None:
+            begun.set()
+            assert ended.wait(60)
+
+        busy = asyncio.create_task(hasher._pool.run(keep_the_thread, purpose=Purpose.LOG_IN))
+        try:
+            assert await asyncio.to_thread(begun.wait, 60)
+            waiting = [
+                asyncio.create_task(hasher.hash(GOOD_PASSWORD, purpose=Purpose.PROOF, spent=spent)),
+                asyncio.create_task(hasher.verify(stored, GOOD_PASSWORD, purpose=Purpose.PROOF, spent=spent)),
+            ]
+            await asyncio.sleep(0)  # each has asked; one that was not refused at once has its turn below
+        finally:
+            ended.set()
+            await busy
         refused = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(each) for each in refused] == [HashingOverloaded] * 2
