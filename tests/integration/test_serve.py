@@ -139,7 +139,8 @@ async def is_open(port: int) -> bool:
 
 async def test_requests_under_way_end_before_the_service_does(data_dir: Path) -> None:
     slow = ("--hash-memory", "262144", "--hash-time-cost", "4", "--hash-wait", "20s", "--request-timeout", "20s")
-    async with serving(data_dir, "--no-tls", *slow) as service, service.client() as api:
+    patient = ("--shutdown-timeout", "20s")
+    async with serving(data_dir, "--no-tls", *slow, *patient) as service, service.client() as api:
         registering = asyncio.create_task(api.register())
         # The answer to a later request says that the earlier one has arrived.
         await asyncio.sleep(0)

@@ -17,7 +17,7 @@ import aiohttp
 from tests.support.fakes import GOOD_PASSWORD
 
 START_SECONDS = 30
-STOP_SECONDS = 10
+STOP_SECONDS = 30
 
 
 def clean_environment() -> dict[str, str]:
