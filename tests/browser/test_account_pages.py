@@ -315,6 +315,25 @@ async def test_a_form_that_is_sent_twice_in_haste_is_sent_once(stage: Stage, see
     assert len(sent) == 1
 
 
+async def test_the_page_that_downloads_stays_of_use_and_keeps_no_password(stage: Stage, seen: Seen) -> None:
+    """Its answer is a file, which leaves the page as it is."""
+    page = await opened(stage, seen)
+    await page.clock.install()
+    await sign_up(page)
+    await page.goto("/account/export")
+    password = page.get_by_label("Current password")
+    for _ in range(2):
+        await password.fill(GOOD_PASSWORD)
+        async with page.expect_download() as saved:
+            await page.get_by_role("button", name="Download").dblclick()
+        assert (await saved.value).suggested_filename == "account.json"
+        await expect(password).to_have_value("")
+        await page.clock.fast_forward("00:05")
+    sent = [request for request in seen.requests if request.method == "POST" and request.url.endswith("/account/export")]
+    assert len(sent) == 2
+    assert seen.complaints == []
+
+
 @pytest.mark.requirement(86, 88)
 async def test_no_script_can_read_the_cookie_and_none_of_others_runs(stage: Stage, seen: Seen) -> None:
     page = await opened(stage, seen)
