@@ -164,6 +164,9 @@ async def test_every_page_is_accessible_and_fits(stage: Stage, seen: Seen, schem
         assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == [], name
         assert [each["id"] for each in found["incomplete"]] == [], name
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+        assert await page.evaluate(
+            "[...document.querySelectorAll('td time')].every(each => each.getClientRects().length === 1)"
+        )
         small = await page.evaluate(
             "[...document.querySelectorAll('button, .button, input:not([type=hidden]), nav a')]"
             ".filter(each => each.checkVisibility() && each.getBoundingClientRect().height < 24).map(each => each.outerHTML)"

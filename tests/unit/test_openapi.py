@@ -106,6 +106,12 @@ def test_every_body_has_an_example(settings: Settings) -> None:
 
 
 @variants
+def test_every_parameter_has_an_example(settings: Settings) -> None:
+    for name, parameter in openapi_document(settings)["components"]["parameters"].items():
+        assert "example" in parameter, name
+
+
+@variants
 def test_every_member_is_described(settings: Settings) -> None:
     for name, schema in openapi_document(settings)["components"]["schemas"].items():
         assert schema["description"], name

@@ -117,6 +117,7 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
         "in": "query",
         "description": "current keeps the session in use.",
         "schema": {"type": "string", "enum": ["current"]},
+        "example": "current",
     },
     "session id": {
         "name": "id",
