@@ -111,6 +111,12 @@ def test_every_parameter_has_an_example(settings: Settings) -> None:
         assert "example" in parameter, name
 
 
+def test_any_request_id_is_taken() -> None:
+    """What is no UUID is replaced, not refused: a client that goes by the description may send it."""
+    parameter = openapi_document(Settings())["components"]["parameters"]["XRequestId"]
+    assert parameter["schema"] == {"type": "string"}
+
+
 @variants
 def test_every_member_is_described(settings: Settings) -> None:
     for name, schema in openapi_document(settings)["components"]["schemas"].items():
