@@ -115,7 +115,7 @@ async def test_a_sign_up_shows_every_fault_beside_its_field(browser: Browser) ->
     page = await browser.post("sign-up", name=" ", email="nobody", password="short", key="")
     assert page.status == 422
     assert list(page.faults) == ["name", "email", "password"]
-    assert page.faults["password"].startswith("Use 8 characters or more.")
+    assert page.faults["password"] == "This is too short. Use 8 characters or more."
     assert page.values == {**page.values, "name": " ", "email": "nobody", "password": ""}
     assert [each.attributes["name"] for each in page.focused] == ["name"]
     assert page.tagged("title")[0].text.startswith("Error: Sign up")
