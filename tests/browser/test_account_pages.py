@@ -318,10 +318,25 @@ async def test_a_form_that_is_sent_twice_in_haste_is_sent_once(stage: Stage, see
     assert len(sent) == 1
 
 
+async def test_a_form_whose_answer_did_not_come_can_be_sent_again(stage: Stage, seen: Seen) -> None:
+    page = await opened(stage, seen)
+    await page.clock.install()
+    await sign_up(page)
+    await page.goto("/account/password")
+    await page.get_by_label("Current password").fill(GOOD_PASSWORD)
+    await page.get_by_label("New password").fill(OTHER_PASSWORD)
+    await page.route("**/account/password", lambda route: route.fulfill(status=204))  # a browser stays where it is
+    async with page.expect_response("**/account/password"):
+        await page.get_by_role("button", name="Change the password").click()
+    await page.unroute("**/account/password")
+    await page.clock.fast_forward("00:05")
+    await page.get_by_role("button", name="Change the password").click()
+    await expect(page.get_by_role("status")).to_contain_text("Your password is changed")
+
+
 async def test_the_page_that_downloads_stays_of_use_and_keeps_no_password(stage: Stage, seen: Seen) -> None:
     """Its answer is a file, which leaves the page as it is."""
     page = await opened(stage, seen)
-    await page.clock.install()
     await sign_up(page)
     await page.goto("/account/export")
     password = page.get_by_label("Current password")
@@ -331,7 +346,6 @@ async def test_the_page_that_downloads_stays_of_use_and_keeps_no_password(stage:
             await page.get_by_role("button", name="Download").dblclick()
         assert (await saved.value).suggested_filename == "account.json"
         await expect(password).to_have_value("")
-        await page.clock.fast_forward("00:05")
     sent = [request for request in seen.requests if request.method == "POST" and request.url.endswith("/account/export")]
     assert len(sent) == 2
     assert seen.complaints == []
