@@ -164,6 +164,9 @@ async def test_every_page_is_accessible_and_fits(stage: Stage, seen: Seen, schem
         assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == [], name
         assert [each["id"] for each in found["incomplete"]] == [], name
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+        assert await page.evaluate(
+            "[...document.querySelectorAll('td time')].every(each => each.getClientRects().length === 1)"
+        )
         small = await page.evaluate(
             "[...document.querySelectorAll('button, .button, input:not([type=hidden]), nav a')]"
             ".filter(each => each.checkVisibility() && each.getBoundingClientRect().height < 24).map(each => each.outerHTML)"
@@ -313,6 +316,39 @@ async def test_a_form_that_is_sent_twice_in_haste_is_sent_once(stage: Stage, see
     await expect(page.get_by_role("status")).to_contain_text("Your password is changed")
     sent = [request for request in seen.requests if request.method == "POST" and request.url.endswith("/account/password")]
     assert len(sent) == 1
+
+
+async def test_a_form_whose_answer_did_not_come_can_be_sent_again(stage: Stage, seen: Seen) -> None:
+    page = await opened(stage, seen)
+    await page.clock.install()
+    await sign_up(page)
+    await page.goto("/account/password")
+    await page.get_by_label("Current password").fill(GOOD_PASSWORD)
+    await page.get_by_label("New password").fill(OTHER_PASSWORD)
+    await page.route("**/account/password", lambda route: route.fulfill(status=204))  # a browser stays where it is
+    async with page.expect_response("**/account/password"):
+        await page.get_by_role("button", name="Change the password").click()
+    await page.unroute("**/account/password")
+    await page.clock.fast_forward("00:05")
+    await page.get_by_role("button", name="Change the password").click()
+    await expect(page.get_by_role("status")).to_contain_text("Your password is changed")
+
+
+async def test_the_page_that_downloads_stays_of_use_and_keeps_no_password(stage: Stage, seen: Seen) -> None:
+    """Its answer is a file, which leaves the page as it is."""
+    page = await opened(stage, seen)
+    await sign_up(page)
+    await page.goto("/account/export")
+    password = page.get_by_label("Current password")
+    for _ in range(2):
+        await password.fill(GOOD_PASSWORD)
+        async with page.expect_download() as saved:
+            await page.get_by_role("button", name="Download").dblclick()
+        assert (await saved.value).suggested_filename == "account.json"
+        await expect(password).to_have_value("")
+    sent = [request for request in seen.requests if request.method == "POST" and request.url.endswith("/account/export")]
+    assert len(sent) == 2
+    assert seen.complaints == []
 
 
 @pytest.mark.requirement(86, 88)

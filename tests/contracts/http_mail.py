@@ -298,6 +298,12 @@ class HttpMailContract:
         assert (await post.api.call("POST", f"{RESETS}/confirm", {"token": mailed})).faults == [("#/password", "required")]
         assert (await post.reset(mailed)).status == 204
 
+    @pytest.mark.parametrize("token", [UNKNOWN_TOKEN, "garbage"])
+    async def test_a_password_that_breaks_a_rule_is_named_whatever_the_token_is_worth(self, post: Post, token: str) -> None:
+        assert (await post.reset(token, "short")).faults == [("#/password", "password_too_short")]
+        assert (await post.reset(token, "x7k2" * 64 + "z")).faults == [("#/password", "password_too_long")]
+        assert (await post.reset(token)).outcome == (410, "token-spent")
+
     @pytest.mark.requirement(23)
     async def test_a_reset_lives_ten_minutes(self, post: Post) -> None:
         await post.api.register()

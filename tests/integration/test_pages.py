@@ -115,7 +115,7 @@ async def test_a_sign_up_shows_every_fault_beside_its_field(browser: Browser) ->
     page = await browser.post("sign-up", name=" ", email="nobody", password="short", key="")
     assert page.status == 422
     assert list(page.faults) == ["name", "email", "password"]
-    assert page.faults["password"].startswith("Use 8 characters or more.")
+    assert page.faults["password"] == "This is too short. Use 8 characters or more."
     assert page.values == {**page.values, "name": " ", "email": "nobody", "password": ""}
     assert [each.attributes["name"] for each in page.focused] == ["name"]
     assert page.tagged("title")[0].text.startswith("Error: Sign up")
@@ -703,9 +703,9 @@ async def test_with_a_grace_somebody_who_signs_in_is_asked_and_can_keep_the_acco
     async with serving(MemoryAccounts(now=clock.now), clock=clock, grace=timedelta(days=30)) as api:
         browser = Browser(api)
         await browser.sign_up()
-        assert "within which you can sign in and keep it" in (await browser.get("delete")).text
+        assert "are deleted in 30 days. Until then you can sign in and keep it." in (await browser.get("delete")).text
         deleted = await browser.follow(await browser.post("delete", password=GOOD_PASSWORD))
-        assert deleted.notice == "Your account will be deleted. If you change your mind, sign in here before then."
+        assert deleted.notice == "Your account will be gone in 30 days. If you change your mind, sign in here before then."
         wrong = await browser.post("sign-in", email=EMAIL, password=OTHER_PASSWORD)
         assert (wrong.status, wrong.alert) == (401, "The e-mail address or the password is wrong.")
         asked = await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD)
@@ -713,8 +713,11 @@ async def test_with_a_grace_somebody_who_signs_in_is_asked_and_can_keep_the_acco
         assert "gone for good on 1 February 2026, 03:04 UTC" in asked.alert
         assert "Sign in and keep the account" in asked.text
         assert browser.token is None
+        done = await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD, keep="yes")
+        browser.token = None
+        assert "did not keep the cookie" in (await browser.follow(await browser.follow(done))).notice
         kept = await browser.follow(await browser.post("sign-in", email=EMAIL, password=GOOD_PASSWORD, keep="yes"))
-        assert kept.heading == "Profile"
+        assert (kept.heading, kept.notice) == ("Profile", "You keep your account.")
         clock.advance(timedelta(days=31))
         assert (await browser.sign_in()).heading == "Profile"
 

@@ -20,7 +20,8 @@ DOCUMENT: Final = "urn:openapi"
 OF_HTTP: Final = {"content-type", "content-length", "date", "connection", "keep-alive", "transfer-encoding"}
 """Headers of the protocol, which no description of an API has."""
 OF_ANY_REQUEST: Final = {"malformed-request", "target-too-long", "expectation-failed", "headers-too-large"}
-PARAMETER: Final = re.compile(r"[^{}/]+")
+PARAMETER: Final = re.compile(r"[^{}]+")
+"""What aiohttp takes for a parameter once it is decoded: a slash in it was sent as ``%2F``."""
 Line = tuple[str, str]
 """A method and a path, as the description has them."""
 

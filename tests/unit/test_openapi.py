@@ -59,6 +59,14 @@ def test_every_route_is_described_and_nothing_else_is(settings: Settings) -> Non
     assert {line for line, _ in found.operations()} == {(method, path) for method, path, _ in routes(settings)}
 
 
+@pytest.mark.parametrize("name", ["..%2F..%2Fetc%2Fpasswd", "%2F", "a%252Fb", "%0A"])
+def test_answers_to_a_parameter_with_an_encoded_slash_are_held_to_its_operation(name: str) -> None:
+    description = Description(openapi_document(Settings()))
+    assert description.line_of("DELETE", f"/v1/sessions/{name}") == (("DELETE", "/v1/sessions/{id}"), True)
+    assert description.line_of("DELETE", f"/v1/sessions/{name}/x") == (None, False)
+    assert description.line_of("DELETE", "/v1/sessions/%7Bid%7D") == (None, False)
+
+
 def test_no_operation_is_without_a_route() -> None:
     everything = {(method, path) for method, path, _ in routes(MAIL)}
     assert set(operations.operations(MAIL)) == everything
@@ -103,6 +111,18 @@ def test_every_body_has_an_example(settings: Settings) -> None:
         for kind, content in part.get("content", {}).items():
             if kind in {"application/json", "application/merge-patch+json"} and content["schema"] != {"type": "object"}:
                 assert "example" in content
+
+
+@variants
+def test_every_parameter_has_an_example(settings: Settings) -> None:
+    for name, parameter in openapi_document(settings)["components"]["parameters"].items():
+        assert "example" in parameter, name
+
+
+def test_any_request_id_is_taken() -> None:
+    """What is no UUID is replaced, not refused: a client that goes by the description may send it."""
+    parameter = openapi_document(Settings())["components"]["parameters"]["XRequestId"]
+    assert parameter["schema"] == {"type": "string"}
 
 
 @variants

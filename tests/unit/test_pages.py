@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from pickguard.domain.model.errors import (
     AccountsError,
     AddressTaken,
     Contended,
+    DeletionPending,
     Fault,
     InvalidCredentials,
     InvalidToken,
@@ -45,7 +46,7 @@ def shown(settings: Settings = SETTINGS) -> dict[str, str]:
     app = web.Application()
     set_up(app, settings)
     environment = aiohttp_jinja2.get_env(app)
-    common = {"me": None, "notice": "", "has_mail": True, "has_grace": True, "can_sign_up": True}
+    common = {"me": None, "notice": "", "has_mail": True, "has_grace": True, "grace": "30 days", "can_sign_up": True}
     return {name: environment.get_template(name).render({**common, **values}) for name, values in samples()}
 
 
@@ -236,11 +237,20 @@ def test_values_are_not_looked_at_for_places() -> None:
         (timedelta(seconds=61), "61 seconds"),
         (timedelta(minutes=14, seconds=1), "15 minutes"),
         (timedelta(hours=11, minutes=30), "12 hours"),
+        (timedelta(days=2), "48 hours"),
+        (timedelta(days=29, hours=1), "30 days"),
     ],
 )
 def test_how_long_to_wait_is_told_in_words(wait: timedelta, words: str) -> None:
     form = refuse(Form(), RateLimited(Limit.GUESSES, retry_after=wait), texts.load_texts(None))
     assert f"Wait {words}," in form.alert
+
+
+def test_until_when_an_account_can_be_kept_is_told_in_the_words_of_the_texts(own: Callable[..., Settings]) -> None:
+    months = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    directory = own(texts_toml=f'[time]\nformat = "{{day}}.{{month}}"\nmonths = {months}').pages_templates
+    form = refuse(Form(), DeletionPending(datetime(2026, 10, 2, 3, 4, tzinfo=UTC)), texts.load_texts(directory))
+    assert "on 2.X." in form.alert
 
 
 def test_what_is_about_no_form_is_for_somebody_else() -> None:

@@ -79,6 +79,8 @@ class Recovery:
         passwords end with it. Raises `TokenSpent`; `InvalidFields` for a password that breaks the rules; `Unavailable` in its
         kinds. Only a success spends the token: of many at once, one succeeds.
         """
+        # Whether it is made of the user's own words is seen below; the other rules hold whatever the token is worth.
+        self._fields.new_account(name=None, email=None, password=password).raise_faults()
         parsed = MailedToken.parse(token)
         snapshot = await self._accounts.get(parsed.user_id)
         if snapshot is None:

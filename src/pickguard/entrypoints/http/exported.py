@@ -11,11 +11,17 @@ from pickguard.domain.model.idempotency import Registered
 from pickguard.domain.model.limits import Failures
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.model.tries import FromSource
-from pickguard.domain.model.users import User
 from pickguard.domain.services.exports import DataExport
 from pickguard.entrypoints.http.problems import time_text
-from pickguard.entrypoints.http.schemas import ShownEntry, ShownSession, shown_entry, shown_session
-from pickguard.entrypoints.http.shapes import TIME, UUID, described
+from pickguard.entrypoints.http.schemas import (
+    ShownEntry,
+    ShownSession,
+    ShownWholeUser,
+    shown_entry,
+    shown_session,
+    shown_whole_user,
+)
+from pickguard.entrypoints.http.shapes import TIME, described
 
 FORMAT: Final = 1
 """Grows where a member of an export changes its meaning or goes. New members do not count."""
@@ -36,18 +42,8 @@ WITHHELD: Final[Mapping[str, str]] = {
 _NOW: Final = "2026-11-22T17:55:06.530Z"
 
 
-class ShownExportedUser(TypedDict):
+class ShownExportedUser(ShownWholeUser):
     """The user, with all that is kept about them."""
-
-    id: Annotated[str, described("The user's id (UUIDv7).", **UUID, example="01a20465-bea2-7890-b8a2-323b036c17a3")]
-    name: Annotated[str, described("What the person wants to be called.", example="Ada Lovelace")]
-    email: Annotated[str, described("The e-mail address.", example="ada@example.com")]
-    email_verified: Annotated[bool, described("Whether the address was shown to be the user's.", example=True)]
-    pending_email: Annotated[str | None, described("The address that is to take its place.", example="new@example.com")]
-    disabled: Annotated[bool, described("Whether operators let nobody log in.", example=False)]
-    deletes_at: Annotated[str | None, described("When the account goes, if it was deleted.", **TIME, example=_NOW)]
-    created_at: Annotated[str, described("When the account was made, in UTC.", **TIME, example=_NOW)]
-    updated_at: Annotated[str, described("When the user was changed last, in UTC.", **TIME, example=_NOW)]
 
 
 class ShownHashing(TypedDict):
@@ -133,7 +129,7 @@ def render_export(export: DataExport, rules: SessionRules) -> bytes:
     shown: ShownExport = {
         "format": FORMAT,
         "exported_at": time_text(export.at),
-        "user": _user(account.user),
+        "user": shown_whole_user(account.user),
         "password": {
             "set_at": time_text(account.credential.changed_at),
             "number": account.credential.epoch,
@@ -164,20 +160,6 @@ def render_export(export: DataExport, rules: SessionRules) -> bytes:
         "withheld": dict(WITHHELD),
     }
     return orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-def _user(user: User) -> ShownExportedUser:
-    return {
-        "id": str(user.id),
-        "name": user.name.value,
-        "email": user.email.value,
-        "email_verified": user.email_verified,
-        "pending_email": None if user.pending_email is None else user.pending_email.value,
-        "disabled": user.disabled,
-        "deletes_at": None if user.deletes_at is None else time_text(user.deletes_at),
-        "created_at": time_text(user.created_at),
-        "updated_at": time_text(user.updated_at),
-    }
 
 
 class _ShownFailures(TypedDict):

@@ -117,6 +117,7 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
         "in": "query",
         "description": "current keeps the session in use.",
         "schema": {"type": "string", "enum": ["current"]},
+        "example": "current",
     },
     "session id": {
         "name": "id",
@@ -146,7 +147,7 @@ _PARAMETERS: Final[Mapping[str, Schema]] = {
         "name": "X-Request-ID",
         "in": "header",
         "description": "What the client calls this request, for the log: a UUID. Anything else is replaced by a new one.",
-        "schema": {"type": "string", "format": "uuid"},
+        "schema": {"type": "string"},
         "example": _EXAMPLE_ID,
     },
 }

@@ -138,8 +138,32 @@ class ShownUser(TypedDict):
     ]
 
 
-class ShownSession(TypedDict):
-    """A session: what a log-in opens, on one device. Its id is public and opens nothing."""
+class ShownWholeUser(TypedDict):
+    """A user with all that is kept about them: for the user in an export, and for operators."""
+
+    id: Annotated[str, described("What the user is called for good (UUIDv7).", **UUID, example=_USER_ID)]
+    name: Annotated[str, described("What the person wants to be called.", example="Ada Lovelace")]
+    email: Annotated[str, described("The address, as it was given; its domain in Unicode.", example="ada@example.com")]
+    email_verified: Annotated[bool, described("Whether it was shown that mail to this address reaches them.", example=True)]
+    pending_email: Annotated[
+        str | None,
+        described(
+            "The address that is to take the place of email; null if there is none.", examples=[None, "lovelace@example.com"]
+        ),
+    ]
+    disabled: Annotated[bool, described("Whether operators let nobody log in, whatever they know.", example=False)]
+    deletes_at: Annotated[
+        str | None,
+        described(
+            "When the account goes for good, if its user has deleted it, in UTC; else null.", **TIME, examples=[None, _LATER]
+        ),
+    ]
+    created_at: Annotated[str, described("When the account was made, in UTC.", **TIME, example=_EARLIER)]
+    updated_at: Annotated[str, described("When anything of the user changed last, in UTC.", **TIME, example=_EARLIER)]
+
+
+class ShownAccountSession(TypedDict):
+    """A session of an account. Its id opens nothing."""
 
     id: Annotated[str, described("What the session is called (UUIDv7); it opens nothing.", **UUID, example=_SESSION_ID)]
     created_at: Annotated[str, described("When the log-in was, in UTC.", **TIME, example=_NOW)]
@@ -150,6 +174,11 @@ class ShownSession(TypedDict):
         str | None, described("What the program of the log-in calls itself.", maxLength=256, example="curl/8.14.1")
     ]
     ip: Annotated[str | None, described("The address that the log-in came from.", example="192.0.2.7")]
+
+
+class ShownSession(ShownAccountSession):
+    """A session: what a log-in opens, on one device. Its id is public and opens nothing."""
+
     current: Annotated[bool, described("Whether this request was made within this session.", example=True)]
 
 
@@ -410,8 +439,28 @@ def _user(user: User, *, with_pending: bool) -> ShownUser:
     return shown
 
 
+def shown_whole_user(user: User) -> ShownWholeUser:
+    """Return a user with all that is kept about them."""
+    return {
+        "id": str(user.id),
+        "name": user.name.value,
+        "email": user.email.value,
+        "email_verified": user.email_verified,
+        "pending_email": None if user.pending_email is None else user.pending_email.value,
+        "disabled": user.disabled,
+        "deletes_at": None if user.deletes_at is None else time_text(user.deletes_at),
+        "created_at": time_text(user.created_at),
+        "updated_at": time_text(user.updated_at),
+    }
+
+
 def shown_session(session: Session, rules: SessionRules, current: SessionId) -> ShownSession:
     """Return a session as it is shown to its user."""
+    return {**shown_account_session(session, rules), "current": session.id == current}
+
+
+def shown_account_session(session: Session, rules: SessionRules) -> ShownAccountSession:
+    """Return a session as it is shown to whoever is in none of the account's sessions."""
     return {
         "id": str(session.id),
         "created_at": time_text(session.created_at),
@@ -420,5 +469,4 @@ def shown_session(session: Session, rules: SessionRules, current: SessionId) -> 
         "expires_at": time_text(session.expires_at(rules)),
         "user_agent": session.client.user_agent,
         "ip": session.client.ip,
-        "current": session.id == current,
     }

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from pickguard.domain.model.errors import AccountsError, InvalidToken, RateLimited, SessionNotFound
 from pickguard.domain.model.identifiers import SessionId
+from pickguard.domain.services.authentication import LoggedIn
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.requests import UUID_TEXT, client_of
 from pickguard.entrypoints.http.routes import export_response
@@ -146,17 +147,11 @@ async def show_delete(request: web.Request, visitor: Visitor) -> web.Response:
 
 @signed_in
 async def delete(request: web.Request, visitor: Visitor) -> web.Response:
-    """``POST /account/delete``: the password is proved first, whenever it was proved before."""
-    services, client = request.app[SERVICES], client_of(request)
-    form = (await read_form(request, ("password",))).require("password")
-    if form.is_refused:
-        return _page(request, visitor, "delete.html", form)
-    try:
-        logged_in = await services.authentication.reauthenticate(visitor.token, password=form["password"], client=client)
-    except AccountsError as error:
-        return _refused(request, visitor, "delete.html", form, error, proof="password")
-    request[FRESH] = logged_in  # whatever comes next, the browser must not be left with a token that is void
-    deletes_at = await services.profiles.delete(logged_in.token.reveal(), client=client)
+    """``POST /account/delete``."""
+    logged_in = await _prove_password(request, visitor, "delete.html")
+    if isinstance(logged_in, web.Response):
+        return logged_in
+    deletes_at = await request.app[SERVICES].profiles.delete(logged_in.token.reveal(), client=client_of(request))
     del request[FRESH]
     response = redirect(request, "sign-in", done="deleted" if deletes_at is None else "deletion-scheduled")
     forget_session(response)
@@ -171,24 +166,37 @@ async def show_export(request: web.Request, visitor: Visitor) -> web.Response:
 
 @signed_in
 async def export(request: web.Request, visitor: Visitor) -> web.Response:
-    """``POST /account/export``: the file that the API gives. The password is proved first, whenever it was proved before."""
-    services, client = request.app[SERVICES], client_of(request)
-    form = (await read_form(request, ("password",))).require("password")
-    if form.is_refused:
-        return _page(request, visitor, "export.html", form)
+    """``POST /account/export``: the file that the API gives."""
+    services = request.app[SERVICES]
+    logged_in = await _prove_password(request, visitor, "export.html")
+    if isinstance(logged_in, web.Response):
+        return logged_in
     try:
-        logged_in = await services.authentication.reauthenticate(visitor.token, password=form["password"], client=client)
-    except AccountsError as error:
-        return _refused(request, visitor, "export.html", form, error, proof="password")
-    request[FRESH] = logged_in
-    try:
-        exported = await services.exports.export(logged_in.token.reveal(), client=client)
+        exported = await services.exports.export(logged_in.token.reveal(), client=client_of(request))
     except RateLimited as error:
-        response = _refused(request, visitor, "export.html", form, error)
+        response = _refused(request, visitor, "export.html", Form(), error)
     else:
         response = export_response(exported, services.session_rules)
     begin_session(request, response, logged_in)
     return response
+
+
+async def _prove_password(request: web.Request, visitor: Visitor, template: str) -> LoggedIn | web.Response:
+    """Return the session under a new token, the password being proved by the form; or the page with what is wrong with that.
+
+    It is asked for whenever it was proved before. What comes next may fail, and the browser must not be left with a token that
+    is void: so the new one is kept in `FRESH` for whatever answer it gets.
+    """
+    form = (await read_form(request, ("password",))).require("password")
+    if form.is_refused:
+        return _page(request, visitor, template, form)
+    authentication = request.app[SERVICES].authentication
+    try:
+        logged_in = await authentication.reauthenticate(visitor.token, password=form["password"], client=client_of(request))
+    except AccountsError as error:
+        return _refused(request, visitor, template, form, error, proof="password")
+    request[FRESH] = logged_in
+    return logged_in
 
 
 async def _sessions_page(request: web.Request, visitor: Visitor, form: Form) -> web.Response:

@@ -1,7 +1,6 @@
 """What an error of a use case is to the person who sent a form."""
 
 import math
-from datetime import timedelta
 from http import HTTPStatus
 from types import SimpleNamespace
 
@@ -19,10 +18,7 @@ from pickguard.domain.model.errors import (
     WrongPassword,
 )
 from pickguard.entrypoints.pages.forms import Form
-from pickguard.entrypoints.pages.texts import fill
-
-_MINUTE = timedelta(minutes=1)
-_HOUR = timedelta(hours=1)
+from pickguard.entrypoints.pages.texts import fill, moment_in_words, span_in_words
 
 
 def refuse(form: Form, error: AccountsError, texts: SimpleNamespace, *, proof: str = "current_password") -> Form:
@@ -42,8 +38,7 @@ def refuse(form: Form, error: AccountsError, texts: SimpleNamespace, *, proof: s
         TokenSpent: ("token", "token_spent", HTTPStatus.GONE),
     }
     if isinstance(error, DeletionPending):
-        at = error.deletes_at
-        alert = fill(words.deletion_pending, at=f"{at.day} {at:%B %Y, %H:%M} UTC")
+        alert = fill(words.deletion_pending, at=moment_in_words(error.deletes_at, texts))
         return form.with_values(keep="yes").alerted(alert, HTTPStatus.FORBIDDEN)
     kind = type(error)
     if kind in alerts:
@@ -55,7 +50,7 @@ def refuse(form: Form, error: AccountsError, texts: SimpleNamespace, *, proof: s
     if isinstance(error, InvalidFields):
         return form.refused(*error.faults)
     if isinstance(error, RateLimited):
-        wait = _wait(error.retry_after, texts)
+        wait = span_in_words(error.retry_after, texts)
         return form.alerted(fill(words.limited, wait=wait), HTTPStatus.TOO_MANY_REQUESTS)
     raise error
 
@@ -65,13 +60,3 @@ def retry_after(error: AccountsError) -> dict[str, str]:
     if not isinstance(error, RateLimited):
         return {}
     return {"Retry-After": str(max(1, math.ceil(error.retry_after.total_seconds())))}
-
-
-def _wait(span: timedelta, texts: SimpleNamespace) -> str:
-    """Return a time to wait in words, rounded up."""
-    unit, text = timedelta(seconds=1), texts.wait.seconds
-    if span > 2 * _HOUR:
-        unit, text = _HOUR, texts.wait.hours
-    elif span > 2 * _MINUTE:
-        unit, text = _MINUTE, texts.wait.minutes
-    return fill(text, number=max(2, math.ceil(span / unit)))

@@ -23,7 +23,7 @@ from pickguard.entrypoints.http.answers import OF_A_PAGE
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.problems import CHALLENGE
 from pickguard.entrypoints.pages.samples import samples
-from pickguard.entrypoints.pages.texts import TextsError, fill, load_texts
+from pickguard.entrypoints.pages.texts import TextsError, fill, load_texts, moment_in_words, span_in_words
 from pickguard.entrypoints.settings import Settings, SettingsError
 
 CONTENT_SECURITY_POLICY: Final = (
@@ -36,6 +36,8 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _STATIC: Final = Path(__file__).with_name("static")
+_COMMON: Final = {"me": None, "notice": "", "has_mail": True, "has_grace": True, "grace": "30 days", "can_sign_up": True}
+"""For each sample, what every page is given."""
 STYLE: Final = "style.css"
 CUSTOM_STYLE: Final = "custom.css"
 
@@ -127,6 +129,7 @@ def render(
         "notice": "",
         "has_mail": services.has_mail,
         "has_grace": bool(services.deletion_grace),
+        "grace": grace_of(request),
         "can_sign_up": services.registration.mode is not RegistrationMode.CLOSED,
         **values,
     }
@@ -141,6 +144,11 @@ def render(
 def texts_of(request: web.Request) -> SimpleNamespace:
     """Return what the pages say."""
     return request.app[PAGES].texts
+
+
+def grace_of(request: web.Request) -> str:
+    """Return in words how long an account that its user has deleted can be kept."""
+    return span_in_words(request.app[SERVICES].deletion_grace, texts_of(request))
 
 
 def _style(own: Path | None) -> bytes:
@@ -167,9 +175,7 @@ def _try_all(environment: jinja2.Environment, own: Path) -> None:
             raise PagesError(f"--pages-templates: there is no page {file.name}; there are layout.html, parts.html, {names}")
     for name, values in samples():
         try:
-            environment.get_template(name).render(
-                {"me": None, "notice": "", "has_mail": True, "has_grace": True, "can_sign_up": True, **values}
-            )
+            environment.get_template(name).render({**_COMMON, **values})
         except jinja2.TemplateSyntaxError as error:
             raise _unusable(f"{error.filename or name}, line {error.lineno}", error.message) from None
         except jinja2.TemplateNotFound as error:
@@ -206,16 +212,8 @@ class _Shown:
         return self._time(at, self.texts.time.date)
 
     def _time(self, at: datetime, form: str) -> Markup:
-        at = at.astimezone(UTC)
-        text = fill(
-            form,
-            day=at.day,
-            month=self.texts.time.months[at.month - 1],
-            year=at.year,
-            hour=f"{at:%H}",
-            minute=f"{at:%M}",
-        )
-        return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
+        text = moment_in_words(at, self.texts, form)
+        return Markup('<time datetime="{}">{}</time>').format(f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", text)
 
     def device(self, client: Client) -> str:
         device, words = Device.of(client), self.texts.devices

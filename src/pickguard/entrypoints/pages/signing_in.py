@@ -15,6 +15,7 @@ from pickguard.entrypoints.pages.forms import Form, read_form
 from pickguard.entrypoints.pages.refusals import refuse, retry_after
 from pickguard.entrypoints.pages.rendering import render, texts_of
 from pickguard.entrypoints.pages.visitors import (
+    KEPT,
     SIGNED_IN,
     begin_session,
     end_former_session,
@@ -46,8 +47,8 @@ async def sign_in(request: web.Request) -> web.Response:
     except AccountsError as error:
         return _sign_in_page(request, refuse(form, error, texts_of(request)), error)
     await end_former_session(request)
-    page = next_of(form["next"])
-    return begin_session(request, redirect(request, page, done=SIGNED_IN), logged_in)
+    done = KEPT if form["keep"] else SIGNED_IN
+    return begin_session(request, redirect(request, next_of(form["next"]), done=done), logged_in)
 
 
 async def show_sign_up(request: web.Request) -> web.Response:

@@ -1,8 +1,10 @@
 """What the pages say: every text in one file, which a file of one's own can replace in part or as a whole."""
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -31,6 +33,27 @@ def load_texts(directory: Path | None) -> SimpleNamespace:
 def fill(text: str, **values: object) -> str:
     """Put values in the places of a text. What a value says is never looked at for places again."""
     return _PLACE.sub(lambda place: str(values.get(place[1], place[0])), text)
+
+
+def moment_in_words(at: datetime, texts: SimpleNamespace, form: str | None = None) -> str:
+    """Write a time in UTC, in the form of the texts for a moment or in another one of theirs."""
+    at = at.astimezone(UTC)
+    return fill(
+        texts.time.format if form is None else form,
+        day=at.day,
+        month=texts.time.months[at.month - 1],
+        year=at.year,
+        hour=f"{at:%H}",
+        minute=f"{at:%M}",
+    )
+
+
+def span_in_words(span: timedelta, texts: SimpleNamespace) -> str:
+    """Write how long something takes, rounded up to a unit of which it has more than two."""
+    words = texts.wait
+    units = ((timedelta(days=1), words.days), (timedelta(hours=1), words.hours), (timedelta(minutes=1), words.minutes))
+    unit, text = next((each for each in units if span > 2 * each[0]), (timedelta(seconds=1), words.seconds))
+    return fill(text, number=max(2, math.ceil(span / unit)))
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pickguard.domain.services.authentication import LoggedIn
 from pickguard.entrypoints.http.keys import SERVICES
 from pickguard.entrypoints.http.requests import client_of
 from pickguard.entrypoints.pages.cookies import forget_session, session_cookie, set_session
-from pickguard.entrypoints.pages.rendering import PAGES, texts_of
+from pickguard.entrypoints.pages.rendering import PAGES, grace_of, texts_of
+from pickguard.entrypoints.pages.texts import fill
 
 NEXT: Final = frozenset({"password", "address", "sessions", "activity", "export", "delete"})
 """The pages that a sign-in may lead to. It is told which by one of these words, so it leads to no place of somebody else's."""
@@ -23,6 +24,9 @@ FRESH: Final = web.RequestKey("fresh", LoggedIn)
 """A session under a new token that the browser has not got yet, for whatever answer it gets."""
 SIGNED_IN: Final = "signed-in"
 """What the page after a sign-in is told, so that it can tell a browser that keeps no cookie from one that has none."""
+
+KEPT: Final = "kept"
+"""The same where somebody signed in to keep an account that they had deleted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +86,7 @@ async def end_former_session(request: web.Request) -> None:
 
 def notice_of(request: web.Request) -> str:
     """Return what was just done, in words, where the query says so; "" where it says nothing that there are words for."""
-    return str(vars(texts_of(request).done).get(request.query.get("done", ""), ""))
+    return fill(vars(texts_of(request).done).get(request.query.get("done", ""), ""), grace=grace_of(request))
 
 
 def next_of(name: str) -> str:
@@ -95,7 +99,7 @@ def _to_sign_in(request: web.Request) -> web.Response:
     had_cookie = session_cookie(request) is not None
     if had_cookie:
         done = "expired"
-    elif done == SIGNED_IN:
+    elif done in {SIGNED_IN, KEPT}:
         done = "no-cookie"
     elif not notice_of(request):
         done = None

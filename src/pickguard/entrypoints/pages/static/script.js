@@ -44,13 +44,21 @@ for (const password of document.querySelectorAll("input[type=password]")) {
   password.form.addEventListener("submit", () => show(false));
 }
 
-// A form that is sent twice in haste is sent once.
+// A form that is sent twice in haste is sent once. Later, or filled in anew, it can be sent again: a file for an answer leaves the
+// page as it is, and so does somebody who stops waiting.
+const HASTE = 5000;
 for (const form of document.forms) {
+  form.addEventListener("input", () => delete form.dataset.sent);
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) {
       event.preventDefault();
+      return;
     }
     form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, HASTE);
+    if ("file" in form.dataset) {
+      setTimeout(() => form.reset()); // it is under way by then, and no password stays on the screen
+    }
   });
 }
 window.addEventListener("pageshow", () => {
