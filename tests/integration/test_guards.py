@@ -507,6 +507,23 @@ async def test_in_process_it_opens_the_store_that_settings_name(engine: Engine) 
         await authenticator.authenticate("x")
 
 
+async def test_in_process_it_opens_nothing_but_the_store(tmp_path: Path) -> None:
+    credentials, mails = tmp_path / "services", tmp_path / "mails"
+    credentials.write_text(ServiceCredential(name="shop", digest=SECRET.digest).line())
+    settings = Settings(
+        store="memory:",
+        mail=f"dir:{mails}",
+        registration="private",
+        service_credentials=credentials,
+        breach_check="https://127.0.0.1:1/range/",
+    )
+    credentials.unlink()
+    async with InProcess(settings) as authenticator:
+        with pytest.raises(InvalidToken):
+            await authenticator.authenticate("x")
+    assert not mails.exists()
+
+
 # ASGI
 
 
