@@ -352,6 +352,17 @@ def test_importing_it_brings_in_nothing_of_the_server(module: str) -> None:
         ("https://accounts.example.com/#x", {}),
         ("http://accounts.example.com", {}),
         ("http://127.0.0.1.example.com", {}),
+        ("https://accounts.example.com?", {}),
+        ("https://accounts.example.com#", {}),
+        ("https://accounts.example.com:port", {}),
+        ("https://accounts.example.com:65536", {}),
+        ("https://accounts.example.com\n", {}),  # as a file may have it
+        (" https://accounts.example.com", {}),
+        ("https://accounts example.com", {}),
+        ("https://accounts..example.com", {}),
+        (f"https://{'a' * 64}.example.com", {}),
+        ("https://[::1", {}),
+        ("https://accounts.example.com", {"timeout": timedelta(0)}),
         ("https://accounts.example.com", {"service_secret": "pg_x"}),
         ("https://accounts.example.com", {"service_secret": f"{SECRET.reveal()}\n"}),
         ("https://accounts.example.com", {"service_secret": "pgs_\u0660"}),
@@ -359,12 +370,25 @@ def test_importing_it_brings_in_nothing_of_the_server(module: str) -> None:
     ],
 )
 def test_a_client_that_makes_no_sense_is_not_made(url: str, more: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"base_url|service_secret|give one of") as caught:
+    with pytest.raises(ValueError, match=r"base_url|service_secret|give one of|timeout") as caught:
         PickguardClient(url, **more)
     assert "pg_x" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.2:1/", "http://[::1]", "https://x.example/accounts/"])
+def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    with pytest.raises(FileNotFoundError) as missing:
+        PickguardClient("https://accounts.example.com", ca=path)
+    assert missing.value.filename == str(path)
+    path.write_text("no certificate")
+    with pytest.raises(ValueError, match=r"cert\.pem has no certificates in PEM"):
+        PickguardClient("https://accounts.example.com", ca=path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:1", "http://127.0.0.2:1/", "http://[::1]", "https://x.example/accounts/", "https://bücher.example:1"],
+)
 def test_a_client_shows_where_it_asks_and_no_secret(url: str) -> None:
     client = PickguardClient(url, service_secret=SECRET.reveal())
     assert repr(client) == f"PickguardClient({url.rstrip('/')!r})"
