@@ -122,7 +122,8 @@ class PickguardClient:
             ca: Certificates, PEM, one of which must vouch for the service; the system's if not given.
             ssl_context: In place of `ca`, for what else can be said of TLS.
             service_secret: What `introspect` needs; `pickguard service-credential` makes it.
-            timeout: How long one try may take. The service ends every request of its own within 3 seconds.
+            timeout: How long one try may take, and three quarters of it until there is a connection. The service ends every
+                request of its own within 3 seconds.
             retries: When a request is sent again.
             session: Used in place of one of the client's own, and not closed by it. aiohttp sends what it takes to be
                 idempotent a second time by itself on a session like this, where a connection that was kept has broken.
@@ -186,7 +187,7 @@ class PickguardClient:
         return self._secret is not None
 
     def on_behalf_of(self, *, ip: str, user_agent: str | None = None) -> Self:
-        """Return the same client for requests that somebody else has caused, whose address is `ip`.
+        """Return the same client for requests that somebody else has caused, whose address is `ip`; `ValueError` for none.
 
         A service that logs people in should do this: limits are counted for each address, and users are shown where their
         sessions are from. The service believes it only from a proxy that it was told to trust (``--trusted-proxies``).
@@ -453,12 +454,14 @@ class PickguardClient:
         session = self._given_session or next(iter(self._opened), None)
         if session is None:
             raise RuntimeError("the client is not open: use it within `async with`")
+        seconds = max(limit.total_seconds(), 0.001)
         async with session.request(
             request.method,
             self._base + request.path,
             data=request.data,
             headers=request.headers,
-            timeout=aiohttp.ClientTimeout(total=max(limit.total_seconds(), 0.001)),
+            # The connection's time ends first, so that it is known that nothing was sent.
+            timeout=aiohttp.ClientTimeout(total=seconds, connect=0.75 * seconds),
             allow_redirects=False,  # a token goes nowhere else
             raise_for_status=False,
         ) as response:

@@ -113,7 +113,7 @@ class AccountDirectoryContract:
         self, accounts: AccountRepository, directory: AccountDirectory
     ) -> None:
         staying = an_account("staying@example.com")
-        ends = ending(an_account(sessions=1), in_=timedelta(milliseconds=1500))
+        ends = ending(an_account(sessions=1), in_=timedelta(milliseconds=2000))
         for account in (staying, ends):
             await accounts.add(account, operation=operation())
         assert {entry.user.id for entry in await listed(directory)} == {staying.user.id, ends.user.id}

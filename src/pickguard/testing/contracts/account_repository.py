@@ -478,11 +478,11 @@ class AccountRepositoryContract:
     @pytest.mark.asyncio
     async def test_an_end_that_is_put_off_is_the_later_one(self, accounts: AccountRepository) -> None:
         before = await added(accounts, an_account())
-        soon = ending(before.account, in_=timedelta(milliseconds=1200))
+        soon = ending(before.account, in_=timedelta(milliseconds=2000))
         await accounts.save(before, soon, operation=operation())
         later = ending(soon, in_=timedelta(days=1))
         await accounts.save(await stored(accounts, soon), later, operation=operation())
-        other = ending(an_account("other@example.com"), in_=timedelta(milliseconds=1300))
+        other = ending(an_account("other@example.com"), in_=timedelta(milliseconds=2100))
         await accounts.add(other, operation=operation())
         await until_gone(accounts, other)  # by then the first would be gone as well
         assert_same(later, (await stored(accounts, later)).account)
