@@ -160,8 +160,8 @@ class SqliteAccounts:
 
         def read(db: sqlite3.Connection) -> DirectoryPage:
             with _one_moment(db):
-                query = "SELECT user_id, user FROM accounts WHERE user_id > ? ORDER BY user_id LIMIT ?"
-                found = db.execute(query, [last, limit + 1]).fetchall()
+                query = f"SELECT user_id, user FROM accounts WHERE user_id > ? AND {STAYS} ORDER BY user_id LIMIT ?"
+                found = db.execute(query, [last, _now(), limit + 1]).fetchall()
                 users = [load_user(json.loads(user)) for _, user in found[:limit]]
                 shown = [user for user in users if wanted is None or wanted(user)]
                 entries = tuple(DirectoryEntry(user=user, sessions=_sessions(db, str(user.id))) for user in shown)

@@ -57,7 +57,7 @@ def authentication(authenticator: Authenticator, *, realm: str = DEFAULT_REALM, 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[_GUARD] = guard
-        mark = _mark_of(request.match_info.handler)
+        mark = _mark_of(request.match_info.handler, request.method)
         is_route = request.match_info.http_exception is None
         if protect_all and is_route and mark not in {"public", "optional"}:
             try:
@@ -69,13 +69,21 @@ def authentication(authenticator: Authenticator, *, realm: str = DEFAULT_REALM, 
     return authenticate
 
 
-def _mark_of(handler: object) -> object:
-    """Return how a handler is marked. What is said of a class of views is not said of those that are made from it."""
-    return vars(handler).get(_MARK) if isinstance(handler, type) else getattr(handler, _MARK, None)
+def _mark_of(handler: object, method: str) -> object:
+    """Return how a handler is marked: of a class of views, what is said of it or else of its method that would be called.
+
+    What is said of a class of views is not said of those that are made from it.
+    """
+    if not isinstance(handler, type):
+        return getattr(handler, _MARK, None)
+    return vars(handler).get(_MARK) or getattr(getattr(handler, method.lower(), None), _MARK, None)
 
 
 def public(handler: Marked) -> Marked:
-    """Mark a handler, or a class of views, for everybody: tokens are not looked at. Its subclasses are not marked by that."""
+    """Mark a handler, a method of a view or a class of views for everybody: tokens are not looked at.
+
+    The subclasses of a class are not marked by that.
+    """
     setattr(handler, _MARK, "public")
     return handler
 

@@ -352,6 +352,17 @@ def test_importing_it_brings_in_nothing_of_the_server(module: str) -> None:
         ("https://accounts.example.com/#x", {}),
         ("http://accounts.example.com", {}),
         ("http://127.0.0.1.example.com", {}),
+        ("https://accounts.example.com?", {}),
+        ("https://accounts.example.com#", {}),
+        ("https://accounts.example.com:port", {}),
+        ("https://accounts.example.com:65536", {}),
+        ("https://accounts.example.com\n", {}),  # as a file may have it
+        (" https://accounts.example.com", {}),
+        ("https://accounts example.com", {}),
+        ("https://accounts..example.com", {}),
+        (f"https://{'a' * 64}.example.com", {}),
+        ("https://[::1", {}),
+        ("https://accounts.example.com", {"timeout": timedelta(0)}),
         ("https://accounts.example.com", {"service_secret": "pg_x"}),
         ("https://accounts.example.com", {"service_secret": f"{SECRET.reveal()}\n"}),
         ("https://accounts.example.com", {"service_secret": "pgs_\u0660"}),
@@ -359,12 +370,25 @@ def test_importing_it_brings_in_nothing_of_the_server(module: str) -> None:
     ],
 )
 def test_a_client_that_makes_no_sense_is_not_made(url: str, more: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"base_url|service_secret|give one of") as caught:
+    with pytest.raises(ValueError, match=r"base_url|service_secret|give one of|timeout") as caught:
         PickguardClient(url, **more)
     assert "pg_x" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.2:1/", "http://[::1]", "https://x.example/accounts/"])
+def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    with pytest.raises(FileNotFoundError) as missing:
+        PickguardClient("https://accounts.example.com", ca=path)
+    assert missing.value.filename == str(path)
+    path.write_text("no certificate")
+    with pytest.raises(ValueError, match=r"cert\.pem has no certificates in PEM"):
+        PickguardClient("https://accounts.example.com", ca=path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:1", "http://127.0.0.2:1/", "http://[::1]", "https://x.example/accounts/", "https://bücher.example:1"],
+)
 def test_a_client_shows_where_it_asks_and_no_secret(url: str) -> None:
     client = PickguardClient(url, service_secret=SECRET.reveal())
     assert repr(client) == f"PickguardClient({url.rstrip('/')!r})"
@@ -580,26 +604,34 @@ async def test_an_account_is_not_deleted_twice() -> None:
 
 async def test_a_server_that_says_nothing_is_given_up() -> None:
     async with failing(say_nothing, say_nothing) as server:
-        limit = timedelta(milliseconds=50)
+        limit = timedelta(milliseconds=250)
         async with server.client(timeout=limit, retries=RetryRules(tries=2)) as accounts:
-            with pytest.raises(OutcomeUnknown, match=r"did not answer GET within 0\.1 s"):
+            with pytest.raises(OutcomeUnknown, match=r"did not answer GET within 0\.2 s"):
                 await accounts.me("t")
             assert len(server.heads) == 2
 
 
 async def test_what_a_silent_server_may_have_done_is_not_done_twice() -> None:
     async with failing(say_nothing, say_nothing) as server:
-        async with server.client(timeout=timedelta(milliseconds=50)) as accounts:
+        async with server.client(timeout=timedelta(milliseconds=250)) as accounts:
             with pytest.raises(OutcomeUnknown):
                 await accounts.log_in(email=EMAIL, password="pw")
         assert len(server.heads) == 1
 
 
 async def test_a_try_takes_no_longer_than_what_is_left_of_the_budget() -> None:
-    rules = RetryRules(tries=1, budget=timedelta(milliseconds=100))
+    rules = RetryRules(tries=1, budget=timedelta(milliseconds=300))
     async with failing(say_nothing) as server, server.client(retries=rules) as accounts:
-        with pytest.raises(OutcomeUnknown, match=r"did not answer GET within 0\.1 s"):
+        with pytest.raises(OutcomeUnknown, match=r"did not answer GET within 0\.3 s"):
             await accounts.me("t")
+
+
+async def test_where_no_connection_comes_about_nothing_was_sent() -> None:
+    async with failing(say_nothing) as server:
+        server.url = server.url.replace("http:", "https:")  # and nobody answers the handshake
+        async with server.client(timeout=timedelta(seconds=2), retries=RetryRules(tries=1)) as accounts:
+            with pytest.raises(NotReached, match="cannot be reached: ConnectionTimeoutError"):
+                await accounts.log_in(email=EMAIL, password="pw")
 
 
 async def test_a_cookie_of_one_user_is_not_sent_for_another() -> None:

@@ -124,6 +124,25 @@ class ClosedView(OpenView):
     """Made from one that is marked, and not marked itself."""
 
 
+class PartlyOpenView(web.View):
+    @public
+    async def get(self) -> web.StreamResponse:
+        return await show(self.request)
+
+    async def delete(self) -> web.StreamResponse:
+        return await show(self.request)
+
+
+@public
+class GuardedView(web.View):
+    async def get(self) -> web.StreamResponse:
+        return await show(self.request)
+
+    @login_required
+    async def post(self) -> web.StreamResponse:
+        return await show(self.request)
+
+
 async def websocket(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse()
     await socket.prepare(request)
@@ -146,6 +165,8 @@ async def aiohttp_app(
             web.view("/view", View),
             web.view("/open-view", OpenView),
             web.view("/closed-view", ClosedView),
+            web.view("/partly-open-view", PartlyOpenView),
+            web.view("/guarded-view", GuardedView),
             web.get("/socket", websocket),
         ]
     )
@@ -259,6 +280,18 @@ async def test_a_route_needs_a_token_unless_it_is_marked(stage: Stage, header: s
         assert (await ask(client, "/plain", headers, "DELETE"))[0] == 405
         with pytest.raises(WSServerHandshakeError):
             await client.ws_connect("/socket", headers=headers)
+
+
+async def test_a_method_of_a_view_is_marked_by_itself(stage: Stage) -> None:
+    token = await stage.sign_up()
+    async with aiohttp_app(stage.authenticator) as client:
+        assert await ask(client, "/view", None, "POST") == (200, {})
+        assert (await ask(client, "/view", bearer("x"), "POST"))[0] == 401
+        assert (await ask(client, "/view", bearer(token), "POST"))[1]["name"] == NAME
+        assert await ask(client, "/partly-open-view", bearer("x")) == (200, {})
+        for method, path in (("DELETE", "/partly-open-view"), ("PUT", "/partly-open-view"), ("POST", "/guarded-view")):
+            assert (await ask(client, path, None, method))[0] == 401
+        assert await ask(client, "/guarded-view") == (200, {})
 
 
 async def test_with_protection_on_demand_only_marked_handlers_look_at_tokens(stage: Stage) -> None:
@@ -472,6 +505,23 @@ async def test_in_process_it_opens_the_store_that_settings_name(engine: Engine) 
                 assert (await ask(guarded, "/plain", bearer(token)))[0] == 401
     with pytest.raises(RuntimeError, match="is not open"):
         await authenticator.authenticate("x")
+
+
+async def test_in_process_it_opens_nothing_but_the_store(tmp_path: Path) -> None:
+    credentials, mails = tmp_path / "services", tmp_path / "mails"
+    credentials.write_text(ServiceCredential(name="shop", digest=SECRET.digest).line())
+    settings = Settings(
+        store="memory:",
+        mail=f"dir:{mails}",
+        registration="private",
+        service_credentials=credentials,
+        breach_check="https://127.0.0.1:1/range/",
+    )
+    credentials.unlink()
+    async with InProcess(settings) as authenticator:
+        with pytest.raises(InvalidToken):
+            await authenticator.authenticate("x")
+    assert not mails.exists()
 
 
 # ASGI

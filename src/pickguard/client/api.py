@@ -122,7 +122,8 @@ class PickguardClient:
             ca: Certificates, PEM, one of which must vouch for the service; the system's if not given.
             ssl_context: In place of `ca`, for what else can be said of TLS.
             service_secret: What `introspect` needs; `pickguard service-credential` makes it.
-            timeout: How long one try may take. The service ends every request of its own within 3 seconds.
+            timeout: How long one try may take, and three quarters of it until there is a connection. The service ends every
+                request of its own within 3 seconds.
             retries: When a request is sent again.
             session: Used in place of one of the client's own, and not closed by it. aiohttp sends what it takes to be
                 idempotent a second time by itself on a session like this, where a connection that was kept has broken.
@@ -130,7 +131,7 @@ class PickguardClient:
             allow_plain_http: Without it, ``http://`` is for this machine only: whoever can read a token on its way is the user.
 
         Raises:
-            ValueError: The URL, the secret or the combination makes no sense.
+            ValueError: One of these or their combination makes no sense.
             OSError: `ca` cannot be read.
         """
         self._base = _read_base(base_url, allow_plain_http=allow_plain_http)
@@ -138,7 +139,9 @@ class PickguardClient:
             raise ValueError("give one of ca, ssl_context and session")
         if service_secret is not None and not (service_secret.startswith("pgs_") and _is_sendable(service_secret)):
             raise ValueError("service_secret is no secret of a service: it begins with pgs_, and has no space or end of line")
-        self._ssl = ssl.create_default_context(cafile=ca) if ca is not None else ssl_context
+        if timeout <= timedelta(0):
+            raise ValueError("the timeout is more than nothing")
+        self._ssl = _trust(ca) if ca is not None else ssl_context
         self._secret = service_secret
         self._timeout = timeout
         self._rules = retries or RetryRules()
@@ -184,7 +187,7 @@ class PickguardClient:
         return self._secret is not None
 
     def on_behalf_of(self, *, ip: str, user_agent: str | None = None) -> Self:
-        """Return the same client for requests that somebody else has caused, whose address is `ip`.
+        """Return the same client for requests that somebody else has caused, whose address is `ip`; `ValueError` for none.
 
         A service that logs people in should do this: limits are counted for each address, and users are shown where their
         sessions are from. The service believes it only from a proxy that it was told to trust (``--trusted-proxies``).
@@ -451,12 +454,14 @@ class PickguardClient:
         session = self._given_session or next(iter(self._opened), None)
         if session is None:
             raise RuntimeError("the client is not open: use it within `async with`")
+        seconds = max(limit.total_seconds(), 0.001)
         async with session.request(
             request.method,
             self._base + request.path,
             data=request.data,
             headers=request.headers,
-            timeout=aiohttp.ClientTimeout(total=max(limit.total_seconds(), 0.001)),
+            # The connection's time ends first, so that it is known that nothing was sent.
+            timeout=aiohttp.ClientTimeout(total=seconds, connect=0.75 * seconds),
             allow_redirects=False,  # a token goes nowhere else
             raise_for_status=False,
         ) as response:
@@ -507,13 +512,33 @@ def _refuse_token() -> NoReturn:
     )
 
 
+def _trust(ca: str | Path) -> ssl.SSLContext:
+    """Return what trusts the certificates of a file. What ssl raises does not name it."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise ValueError(f"ca: {ca} has no certificates in PEM") from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(ca)) from None
+
+
 def _read_base(text: str, *, allow_plain_http: bool) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+    if not _is_base(text):
         raise ValueError("base_url is a URL of scheme, host and path only, such as https://accounts.example.com")
-    if parts.scheme == "http" and not allow_plain_http and not _is_loopback(parts.hostname):
+    parts = urlsplit(text)
+    if parts.scheme == "http" and not allow_plain_http and not _is_loopback(parts.hostname or ""):
         raise ValueError("base_url begins with http://, over which anybody on the way can read tokens: see allow_plain_http")
     return text.rstrip("/")
+
+
+def _is_base(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port  # which is where the system would fail, at each request
+    except ValueError:
+        return False
+    is_plain = text.isprintable() and not set(text) & set(" ?#") and "@" not in parts.netloc
+    return is_plain and parts.scheme in {"http", "https"} and bool(host)
 
 
 def _is_loopback(host: str) -> bool:

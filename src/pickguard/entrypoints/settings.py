@@ -749,6 +749,10 @@ class Settings:
         """Return the same settings for a program that mails nothing."""
         return self._with(mail=None)
 
+    def for_authentication(self) -> Self:
+        """Return the same settings for a program that only looks tokens up, and needs none of the packages for the rest."""
+        return self._with(mail=None, breach_check="", service_credentials=None)
+
     def for_operators(self) -> Self:
         """Return the same settings for their listener: no page of another origin has any business there, and no proxy."""
         address = self.admin_address

@@ -28,9 +28,9 @@ class InProcess:
         self._services = source if isinstance(source, Services) else None
 
     async def __aenter__(self) -> Self:
-        """Open the store, if it is not open. Raises what `open_services` raises."""
+        """Open the store, if it is not open, and nothing else that the settings name. Raises what `open_services` raises."""
         if isinstance(self._source, Settings) and self._services is None:
-            self._services = await self._opened.enter_async_context(open_services(self._source))
+            self._services = await self._opened.enter_async_context(open_services(self._source.for_authentication()))
         return self
 
     async def __aexit__(

@@ -34,7 +34,8 @@ class AccountDirectory(Protocol):
     """Lists accounts page by page, while others write.
 
     From the first page to the last, each account that exists all the while is shown at least once. One that is made, changed or
-    removed meanwhile may be shown or not, and one may be shown twice. The order means nothing.
+    removed meanwhile may be shown or not, and one may be shown twice. The order means nothing. One that is gone since its
+    `User.deletes_at`, as `AccountRepository` has it, is not shown.
 
     A page costs the store a bounded time, so it may hold no entries and have a cursor all the same. Where an account is looked
     for by its address, `AccountRepository.find` is one look-up; this looks at all.

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -23,8 +23,8 @@ class HttpService:
     url: str
     """Where it answers, without a slash at the end: ``http://127.0.0.1:49152``. There is no TLS."""
     accounts: AccountService
-    """What is behind it. `AccountService.user` may be called at any time. Reach the use cases by requests: they run in a thread
-    of their own, and what is in memory is not for two threads at once."""
+    """What is behind it. Its own methods may be called at any time. Reach the use cases by requests: they run in a thread of
+    their own, and what is in memory is not for two threads at once."""
 
 
 @contextmanager
@@ -39,11 +39,12 @@ def serve_over_http(accounts: AccountService) -> Generator[HttpService]:
         settings = Settings(store="memory:", request_timeout=timedelta(seconds=30))
     with _loop_in_thread() as loop:
         runner = _run(loop, _start(create_app(settings, services=_services_of(accounts))))
-        before, accounts.enter = accounts.enter, _entering(loop)
+        before = accounts.enter, accounts.wait_within
+        accounts.enter, accounts.wait_within = _entering(loop), _waiting_within(loop)
         try:
             yield HttpService(url=f"http://127.0.0.1:{runner.addresses[0][1]}", accounts=accounts)
         finally:
-            accounts.enter = before
+            accounts.enter, accounts.wait_within = before
             _run(loop, runner.cleanup())
             _run(loop, accounts.settle())
 
@@ -85,3 +86,7 @@ def _entering(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], Any]], 
         return work()
 
     return lambda work: _run(loop, done(work))
+
+
+def _waiting_within(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]:
+    return lambda work: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

@@ -1,6 +1,6 @@
 """The use cases in memory, on stand-ins that a test holds in its hand, and ready-made users."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,7 @@ from pickguard.domain.model.sessions import TOKEN_SECRET_BYTES, Client, Session,
 from pickguard.domain.model.users import EmailAddress, PersonName, User
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import Services, build_services
-from pickguard.ports.accounts import OPERATION_ID_BYTES, AccountRepository
+from pickguard.ports.accounts import OPERATION_ID_BYTES, AccountRepository, Snapshot
 from pickguard.ports.breaches import BreachedPasswords
 from pickguard.ports.limits import RateLimiter
 from pickguard.ports.passwords import CommonPasswords
@@ -96,6 +96,8 @@ class AccountService:
     _made: int = 0
     enter: Callable[[Callable[[], Any]], Any] = attrs.field(default=lambda work: work(), repr=False)
     """Runs something where the store may be touched: while `serve_over_http` has it, in the thread of the server."""
+    wait_within: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]] = attrs.field(default=lambda work: work, repr=False)
+    """Waits for something where the store may be touched, likewise."""
 
     def user(
         self,
@@ -133,17 +135,20 @@ class AccountService:
     ) -> ReadyUser:
         """Do what `user` does, on a repository that may wait, such as one in a database."""
         account, ready = self._ready(email, name, password, client, sessions, verified=verified, disabled=disabled)
-        await self.repository.add(account, operation=self.secrets.random_bytes(OPERATION_ID_BYTES))
+        await self.wait_within(self.repository.add(account, operation=self.secrets.random_bytes(OPERATION_ID_BYTES)))
         return ready
 
     async def account(self, email: str) -> Account | None:
         """Return the account that has an address as it is in the store, or None."""
-        found = await self.repository.find(EmailAddress.parse(email))
+        found: Snapshot | None = await self.wait_within(self.repository.find(EmailAddress.parse(email)))
         return None if found is None else found.account
 
     async def settle(self) -> None:
-        """Return when all is done that is done after an answer: a reset that was asked for is mailed by then."""
-        await self.deferred.drain()
+        """Return when all is done that is done after an answer: a reset that was asked for is mailed by then.
+
+        May be called from any event loop while `serve_over_http` has the service: ``asyncio.run(accounts.settle())``.
+        """
+        await self.wait_within(self.deferred.drain())
 
     def _entered(self, work: Callable[[], _Result]) -> _Result:
         result: _Result = self.enter(work)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -13,8 +14,8 @@ from pickguard.domain.model.identifiers import UserId
 from pickguard.domain.model.users import User
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.directory import AccountDirectory, DirectoryEntry, DirectoryPage
-from pickguard.testing.accounts import an_account, operation, renamed
-from pickguard.testing.contracts.account_repository import added, stored
+from pickguard.testing.accounts import an_account, ending, operation, renamed
+from pickguard.testing.contracts.account_repository import added, stored, until_gone
 from pickguard.testing.contracts.overriding import overridable
 
 MOST_PAGES = 10_000
@@ -106,6 +107,18 @@ class AccountDirectoryContract:
         await accounts.save(await stored(accounts, changed), renamed(changed, "Grace"), operation=operation())
         await accounts.remove(await stored(accounts, removed), operation=operation())
         assert [entry.user.name.value for entry in await listed(directory)] == ["Grace"]
+
+    @pytest.mark.asyncio
+    async def test_who_is_gone_at_their_end_is_not_listed(
+        self, accounts: AccountRepository, directory: AccountDirectory
+    ) -> None:
+        staying = an_account("staying@example.com")
+        ends = ending(an_account(sessions=1), in_=timedelta(milliseconds=2000))
+        for account in (staying, ends):
+            await accounts.add(account, operation=operation())
+        assert {entry.user.id for entry in await listed(directory)} == {staying.user.id, ends.user.id}
+        await until_gone(accounts, ends)
+        assert [entry.user for entry in await listed(directory)] == [staying.user]
 
     @pytest.mark.asyncio
     async def test_who_is_there_all_the_while_is_listed_whatever_others_do(

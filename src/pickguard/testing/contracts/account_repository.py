@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -19,9 +19,11 @@ from pickguard import (
     InvalidCredentials,
     InvalidToken,
     LoggedIn,
+    PersonName,
     Services,
     SessionNotFound,
     SessionRules,
+    Unavailable,
     WrongPassword,
     build_services,
 )
@@ -30,7 +32,7 @@ from pickguard.domain.model.challenges import ChallengeKind, ChallengeRules, Mai
 from pickguard.domain.model.errors import Conflict
 from pickguard.domain.model.events import UserRenamed
 from pickguard.domain.model.idempotency import KeyDigest
-from pickguard.domain.model.sessions import Client
+from pickguard.domain.model.sessions import Client, Session
 from pickguard.ports.accounts import AccountRepository, Holder, Snapshot
 from pickguard.testing.accounts import a_session, an_account, at_address, ending, operation, renamed
 from pickguard.testing.contracts.overriding import overridable
@@ -50,6 +52,19 @@ SPELLINGS = [
 ]
 
 
+ALIKE = [
+    "ada_lovelace@example.com",
+    "ada%@example.com",
+    "%@example.com",
+    "*@example.com",
+    "ada?lovelace@example.com",
+    "ada.lovelace@example.com",
+    "adaxlovelace+pg@example.com",
+    "adalovelace@example.com",
+]
+"""Addresses of others than adaxlovelace@example.com, however a database compares with patterns."""
+
+
 async def outcomes(*calls: Callable[[], Awaitable[Result]]) -> list[Result | AccountsError]:
     """Start all calls at one moment and return what each came to. Anything but an error of the core is raised."""
     barrier = asyncio.Barrier(len(calls))
@@ -62,6 +77,17 @@ async def outcomes(*calls: Callable[[], Awaitable[Result]]) -> list[Result | Acc
             return error
 
     return await asyncio.gather(*(run(call) for call in calls))
+
+
+async def while_it_lasts(work: Coroutine[Any, Any, None], look: Callable[[], Awaitable[None]]) -> None:
+    """Look again and again, for as long as something goes on. Raise what either of them raises."""
+    working = asyncio.ensure_future(work)
+    try:
+        while not working.done():
+            await look()
+            await asyncio.sleep(0)  # a store in memory waits for nothing
+    finally:
+        await working
 
 
 def failures(results: list[Result | AccountsError]) -> list[type[AccountsError]]:
@@ -80,6 +106,35 @@ async def stored(accounts: AccountRepository, account: Account) -> Snapshot:
     snapshot = await accounts.get(account.user.id)
     assert snapshot is not None
     return snapshot
+
+
+async def seen(accounts: AccountRepository, account: Account, email: EmailAddress) -> tuple[object, ...]:
+    """Return what is read of an account, by its id, by an address and by its first session."""
+    return (
+        await accounts.get(account.user.id),
+        await accounts.find(email),
+        await accounts.find_holder(email),
+        await accounts.read_session(account.user.id, account.sessions[0].digest),
+    )
+
+
+def in_state(account: Account, number: int, kept: Session) -> Account:
+    """Return the account in one of many states, each part of which tells which it is. It has two sessions, or three if odd."""
+    mark = Client(user_agent=f"state {number}")
+    others = [each for each in account.sessions if each.digest != kept.digest]
+    sessions = [kept, *others, a_session(account)][: 2 + number % 2]
+    return attrs.evolve(
+        account,
+        user=attrs.evolve(account.user, name=PersonName.parse(f"state {number}")),
+        credential=attrs.evolve(account.credential, password_hash=f"state {number}"),
+        sessions=tuple(attrs.evolve(each, client=mark) for each in sessions),
+    )
+
+
+def marks(account: Account) -> set[str | None]:
+    """Return which states the parts of an account are of."""
+    sessions = (each.client.user_agent for each in account.sessions)
+    return {account.user.name.value, account.credential.password_hash, *sessions}
 
 
 async def until_gone(accounts: AccountRepository, account: Account) -> None:
@@ -105,12 +160,12 @@ class AccountRepositoryContract:
                 yield accounts
     ```
 
-    What passes keeps the promises of `AccountRepository` as far as they can be seen from outside while all works: whole writes,
-    versions, one account for an address in whatever spelling, and all that under races of 32 tasks behind a barrier, on both
-    repositories in turn. What these tests cannot show, and an adapter's author has to show by other means: that what was
-    acknowledged outlives a crash, a power cut or a fail-over; that a lost answer is looked for and no write is sent twice; that
-    a write which failed raises the right one of `StoreUnavailable` and `OutcomeUnknown`; and that `find_holder` is as much work
-    for an address that nobody has.
+    What passes keeps the promises of `AccountRepository` as far as they can be seen from outside while all works: whole writes
+    and whole reads, versions, one account for an address in whatever spelling, and all that under races of 32 tasks behind a
+    barrier, on both repositories in turn, and where tasks are cancelled. What these tests cannot show, and an adapter's author
+    has to show by other means: that what was acknowledged outlives a crash, a power cut or a fail-over; that a lost answer is
+    looked for and no write is sent twice; that a write which failed raises the right one of `StoreUnavailable` and
+    `OutcomeUnknown`; and that `find_holder` is as much work for an address that nobody has.
     """
 
     @overridable
@@ -141,6 +196,19 @@ class AccountRepositoryContract:
         disabled = after.disable(now).account
         await accounts.save(kept, disabled, operation=operation())
         assert (await stored(accounts, after)).account == disabled
+
+    @pytest.mark.asyncio
+    async def test_the_activity_is_kept_in_its_order(self, accounts: AccountRepository) -> None:
+        account = an_account()
+        at = [NOW + timedelta(hours=hours) for hours in (1, 2, 3, 3)]
+        events = [UserRenamed(user_id=account.user.id, at=each, client=Client(ip="192.0.2.1")) for each in at]
+        places = [attrs.evolve(each, client=Client(ip=f"192.0.2.{number}")) for number, each in enumerate(events)]
+        account = account.with_activity(places)
+        assert len(account.activity) == 4
+        assert (await added(accounts, account)).account.activity == account.activity
+        holder = await accounts.find_holder(account.user.email)
+        assert holder is not None
+        assert tuple(holder.read_activity()) == account.activity
 
     @pytest.mark.asyncio
     async def test_who_has_an_address_is_found_without_the_sessions(self, accounts: AccountRepository) -> None:
@@ -201,6 +269,23 @@ class AccountRepositoryContract:
         with pytest.raises(AddressTaken):
             await accounts.add(second, operation=operation())
         assert await accounts.get(second.user.id) is None
+
+    @pytest.mark.asyncio
+    async def test_an_address_is_no_pattern(self, accounts: AccountRepository) -> None:
+        account = an_account("adaxlovelace@example.com")
+        await added(accounts, account)
+        for email in ALIKE:
+            address = EmailAddress.parse(email)
+            assert await accounts.find(address) is None
+            assert await accounts.find_holder(address) is None
+        others = [an_account(email) for email in ALIKE]
+        for other in others:
+            await added(accounts, other)
+        for each in (account, *others):
+            found, holder = await accounts.find(each.user.email), await accounts.find_holder(each.user.email)
+            assert found is not None
+            assert holder is not None
+            assert found.account.user.id == holder.user.id == each.user.id
 
     @pytest.mark.asyncio
     async def test_an_id_has_one_account_however_often_it_is_added(self, accounts: AccountRepository) -> None:
@@ -343,6 +428,17 @@ class AccountRepositoryContract:
         await added(accounts, an_account("ghost@example.com"))
 
     @pytest.mark.asyncio
+    async def test_nothing_of_a_removed_account_comes_back_with_its_id(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account(sessions=2))
+        await accounts.remove(before, operation=operation())
+        again = an_account("else@example.com")
+        again = attrs.evolve(again, user=attrs.evolve(again.user, id=before.account.user.id))  # as an import may bring it
+        assert_same(again, (await added(accounts, again)).account)
+        for session in before.account.sessions:
+            assert await accounts.read_session(before.account.user.id, session.digest) is None
+        assert await accounts.find(before.account.user.email) is None
+
+    @pytest.mark.asyncio
     async def test_an_account_is_gone_at_its_end(self, accounts: AccountRepository) -> None:
         account = an_account(sessions=1)
         before = await added(accounts, account)
@@ -371,6 +467,25 @@ class AccountRepositoryContract:
         # Where claims on addresses are kept apart, one as young as this may have to grow older first; never is it taken.
         with contextlib.suppress(AddressUndecided):
             await added(accounts, an_account())
+
+    @pytest.mark.asyncio
+    async def test_an_account_that_was_added_with_an_end_is_gone_then(self, accounts: AccountRepository) -> None:
+        account = ending(an_account(sessions=1), in_=timedelta(milliseconds=1500))
+        assert_same(account, (await added(accounts, account)).account)
+        await until_gone(accounts, account)
+        assert await seen(accounts, account, account.user.email) == (None, None, None, None)
+
+    @pytest.mark.asyncio
+    async def test_an_end_that_is_put_off_is_the_later_one(self, accounts: AccountRepository) -> None:
+        before = await added(accounts, an_account())
+        soon = ending(before.account, in_=timedelta(milliseconds=2000))
+        await accounts.save(before, soon, operation=operation())
+        later = ending(soon, in_=timedelta(days=1))
+        await accounts.save(await stored(accounts, soon), later, operation=operation())
+        other = ending(an_account("other@example.com"), in_=timedelta(milliseconds=2100))
+        await accounts.add(other, operation=operation())
+        await until_gone(accounts, other)  # by then the first would be gone as well
+        assert_same(later, (await stored(accounts, later)).account)
 
     @pytest.mark.asyncio
     async def test_an_account_whose_end_is_called_off_stays(self, accounts: AccountRepository) -> None:
@@ -447,7 +562,100 @@ class AccountRepositoryContract:
         assert await another.find_holder(moved.user.email) is None
         await added(another, an_account("countess@example.com"))
 
+    @pytest.mark.asyncio
+    async def test_what_one_process_has_read_before_it_reads_anew(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
+        account = an_account(sessions=2)
+        old, new = account.user.email, EmailAddress.parse("countess@example.com")
+        before = await added(accounts, account)
+        for one in (accounts, another):
+            assert None not in await seen(one, account, old)
+            assert (await seen(one, account, new))[1:3] == (None, None)
+        moved = attrs.evolve(at_address(before.account, new.value), sessions=account.sessions[1:])
+        await another.save(before, moved, operation=operation())
+        for one in (accounts, another):
+            after, *found_there = await seen(one, account, old)
+            assert found_there == [None, None, None]  # at the old address, and by the session that was ended
+            assert isinstance(after, Snapshot)
+            assert_same(moved, after.account)
+            assert (await seen(one, moved, new))[:2] == (after, after)
+            assert await one.read_session(moved.user.id, moved.sessions[0].digest) == (moved.user, moved.sessions[0])
+        await accounts.remove(await stored(accounts, moved), operation=operation())
+        for one in (accounts, another):
+            assert await seen(one, moved, new) == (None, None, None, None)
+
     # At once
+
+    @pytest.mark.asyncio
+    async def test_what_is_read_while_another_writes_is_of_one_moment(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
+        account = an_account(sessions=1)
+        email, kept = account.user.email, account.sessions[0]
+        before = await added(accounts, in_state(account, 0, kept))
+
+        async def write(snapshot: Snapshot) -> None:
+            for number in range(1, 33):
+                await accounts.save(snapshot, in_state(snapshot.account, number, kept), operation=operation())
+                snapshot = await stored(accounts, account)
+
+        async def read() -> None:
+            for snapshot in (await another.get(account.user.id), await another.find(email)):
+                assert snapshot is not None
+                assert len(marks(snapshot.account)) == 1
+                number = int(snapshot.account.user.name.value.removeprefix("state "))
+                assert len(snapshot.account.sessions) == 2 + number % 2
+            holder = await another.find_holder(email)
+            assert holder is not None
+            assert holder.user.name.value == holder.credential.password_hash
+            found = await another.read_session(account.user.id, kept.digest)
+            assert found is not None
+            assert found[0].name.value == found[1].client.user_agent
+
+        await while_it_lasts(write(before), read)
+
+    @pytest.mark.asyncio
+    async def test_a_write_whose_task_is_cancelled_happens_as_a_whole_or_not_at_all(
+        self, accounts: AccountRepository, another: AccountRepository
+    ) -> None:
+        account = an_account(sessions=1)
+        kept = account.sessions[0]
+        before = await added(accounts, in_state(account, 0, kept))
+        for number in range(1, 17):
+            write = asyncio.ensure_future(accounts.save(before, in_state(before.account, number, kept), operation=operation()))
+            for _ in range(number):  # so that each is further on than the one before
+                await asyncio.sleep(0)
+            write.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Conflict, Unavailable):
+                await write
+            for one in (another, accounts):
+                before = await stored(one, account)
+                assert len(marks(before.account)) == 1
+        async with asyncio.timeout(30):
+            while True:  # one that was cancelled may still be on its way
+                with contextlib.suppress(Conflict):
+                    await accounts.save(before, renamed(before.account, "Countess"), operation=operation())
+                    break
+                before = await stored(accounts, account)
+        assert (await stored(another, account)).account.user.name.value == "Countess"
+
+    @pytest.mark.asyncio
+    async def test_an_account_comes_and_goes_as_a_whole(self, accounts: AccountRepository, another: AccountRepository) -> None:
+        coming = [an_account(f"user{number}@example.com", sessions=3) for number in range(16)]
+
+        async def write() -> None:
+            for account in coming:
+                snapshot = await added(accounts, account)
+                await accounts.remove(snapshot, operation=operation())
+
+        async def read() -> None:
+            for account in coming:
+                found = await another.get(account.user.id)
+                if found is not None:
+                    assert_same(account, found.account)
+
+        await while_it_lasts(write(), read)
 
     @pytest.mark.asyncio
     async def test_one_of_32_that_add_one_address_at_once_succeeds(
