@@ -26,4 +26,6 @@ def command(context: click.Context, *, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         fail(f"the installed click knows nothing of {shell}")
-    click.echo(kind(context.find_root().command, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    source = kind(context.find_root().command, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source()
+    # click's lines for fish cut a description at its first comma.
+    click.echo(source.replace('string split "," $completion', 'string split --max 1 "," $completion'))
