@@ -16,7 +16,7 @@ from pickguard.entrypoints.bootstrap import Services, build_services
 from tests.support.engines import running_engine
 from tests.support.fakes import FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
 
-# A shell without job control starts what it puts into the background with SIGINT ignored, and all that is run from there inherits
+# A shell without job control starts what it puts into the background with SIGINT ignored, and what is run from there inherits
 # that: a command under test would never hear of Ctrl-C. What is handled here is as usual again in programs that tests run.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -573,7 +573,7 @@ def test_what_cannot_be_said_ends_nothing(run: Run, store: str, tmp_path: Path) 
     ],
 )
 def test_streams_that_are_closed_do_no_harm(
-    run: Run, store: str, tmp_path: Path, closed: str, args: str, status: int, says: str
+    run: Run, store: str, tmp_path: Path, *, closed: str, args: str, status: int, says: str
 ) -> None:
     create(run)
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(*args.split())]

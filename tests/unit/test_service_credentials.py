@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pickguard.adapters.service_credentials import LOOK_SECONDS, MAX_BYTES, ServiceCredentialFile
+from pickguard.adapters.files.service_credentials import MAX_BYTES, ServiceCredentialFile
+from pickguard.adapters.files.watching import LOOK_SECONDS
 from pickguard.domain.model.errors import InvalidServiceCredential
 from pickguard.domain.model.service_credentials import ServiceCredential, ServiceCredentials, ServiceSecret
 from pickguard.domain.model.sessions import Token
