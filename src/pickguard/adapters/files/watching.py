@@ -57,7 +57,7 @@ class WatchedFiles(Generic[_Content]):
         self._marks = marks  # whatever comes of it: a fault is told once
         try:
             for path in self._paths:
-                if path.exists() and not path.is_file():
+                if _is_something_else(path):
                     raise ValueError(f"{path} is no file")  # noqa: TRY301 (a pipe would be waited for)
             self._known = self._read()
         except ValueError as error:
@@ -67,6 +67,14 @@ class WatchedFiles(Generic[_Content]):
 
     def _look(self) -> tuple[tuple[int, ...], ...]:
         return tuple(map(_mark, self._paths))
+
+
+def _is_something_else(path: Path) -> bool:
+    """Tell whether what is there is no file. What cannot be looked at, whoever reads it says why."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _mark(path: Path) -> tuple[int, ...]:
