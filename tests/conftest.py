@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import functools
+import signal
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,11 @@ from pickguard.adapters.memory import MemoryAccounts
 from pickguard.entrypoints.bootstrap import Services, build_services
 from tests.support.engines import running_engine
 from tests.support.fakes import FakeClock, NoCommonPasswords, RecordedEvents, cheap_hasher
+
+# A shell without job control starts what it puts into the background with SIGINT ignored, and what is run from there inherits
+# that: a command under test would never hear of Ctrl-C. What is handled here is as usual again in programs that tests run.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # So that a failure inside the contracts shows its values, as one in a test module does.
 pytest.register_assert_rewrite("tests.contracts", "tests.support.http")

@@ -10,6 +10,8 @@ def main() -> NoReturn:
         from pickguard.entrypoints import cli  # noqa: PLC0415 (what it needs may be missing)
     except ModuleNotFoundError as error:
         sys.exit(f"pickguard: the package {error.name} is not installed: install pickguard[server]")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as after Ctrl-C at any later time
     cli.main()
 
 

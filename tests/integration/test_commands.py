@@ -521,6 +521,71 @@ def test_who_stops_reading_hears_no_complaint(run: Run, store: str, tmp_path: Pa
     assert [line for line in said.splitlines() if "hashes of all passwords" not in line] == []
 
 
+FULL: Final = [
+    "export",
+    "users list",
+    "users list --json",
+    "users show ada@example.com",
+    "users revoke-sessions ada@example.com --yes",
+    "openapi",
+    "doctor",
+    "completion bash",
+    "--help",
+    "--version",
+]
+
+
+@pytest.mark.parametrize("args", FULL)
+def test_an_output_that_is_full_is_told_in_one_line(run: Run, store: str, tmp_path: Path, args: str) -> None:
+    create(run)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*args.split()), env=environment(store), cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    said = [line for line in done.stderr.decode().splitlines() if "hashes of all passwords" not in line]
+    assert len(said) == 1
+    assert said[0].startswith("pickguard: the output cannot be written: No space left on device")
+
+
+def test_what_cannot_be_said_ends_nothing(run: Run, store: str, tmp_path: Path) -> None:
+    create(run)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("export"), env=environment(store), cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, check=False
+        )
+        assert (done.returncode, json.loads(done.stdout)["email"]) == (0, ADA)
+        nobody = command("users", "show", "nobody@example.com")
+        assert subprocess.run(nobody, env=environment(store), cwd=tmp_path, stderr=full, check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("closed", "args", "status", "says"),
+    [
+        (">&-", "users list", 0, ""),
+        (">&-", "export --no-hashes", 0, "pickguard: 1 account exported"),
+        (">&-", "users show nobody@example.com", 1, "pickguard: nobody has the address nobody@example.com"),
+        ("2>&-", "users list", 0, "ada@example.com"),
+        ("2>&-", "users show nobody@example.com", 1, ""),
+        ("<&-", "users delete ada@example.com", 2, "nobody can answer here"),
+        ("<&-", "users set-password ada@example.com --password-stdin", 1, "standard input holds no password"),
+        ("<&- >&- 2>&-", "users list", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_do_no_harm(
+    run: Run, store: str, tmp_path: Path, *, closed: str, args: str, status: int, says: str
+) -> None:
+    create(run)
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(*args.split())]
+    done = subprocess.run(
+        shell, env=environment(store), cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL, check=False
+    )
+    said = (done.stdout + done.stderr).decode()
+    assert (done.returncode, "Traceback" in said) == (status, False)
+    assert says in said
+    assert run("users", "show", ADA).status == 0
+
+
 class Terminal:
     """A command at a terminal: what it prints, and what a person types."""
 
@@ -539,11 +604,12 @@ class Terminal:
 
     def interrupt(self) -> int:
         """Press Ctrl-C until it ends: one that comes just before Python waits for a line is only noted until there is one."""
-        while True:
+        for _ in range(10):
             self.type("\x03")
             while select.select([self._fd], [], [], 3.0)[0]:
                 if not self._read(may_end=True):
                     return self.end()
+        raise AssertionError(f"it goes on: {self.shown}")
 
     def end(self) -> int:
         with_more = True
@@ -666,6 +732,7 @@ async def test_a_shell_can_read_what_it_needs(tmp_path: Path, shell: str) -> Non
     seen = Seen(*await run_to_end("completion", shell, cwd=tmp_path))
     assert (seen.status, seen.errors) == (0, "")
     assert "_PICKGUARD_COMPLETE" in seen.output
+    assert (shell == "fish") == ('string split --max 1 "," $completion' in seen.output)  # so that no description is cut
     program = shutil.which(shell)
     if program:
         process = await asyncio.create_subprocess_exec(program, "-n", stdin=subprocess.PIPE)

@@ -24,10 +24,10 @@ from starlette.websockets import WebSocket
 
 from pickguard import InvalidToken, Services, Settings, StoreUnavailable, Unavailable
 from pickguard.adapters.engine import Engine
+from pickguard.adapters.files.service_credentials import ServiceCredentialFile
 from pickguard.adapters.memory import MemoryAccounts
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.connection import open_client
-from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.aiohttp import (
     PRINCIPAL,
     Authenticator,

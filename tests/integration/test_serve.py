@@ -1,14 +1,17 @@
 """The service as a process: what outlives it, what dies with it, and how it ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -17,7 +20,7 @@ from pickguard.adapters.engine import Engine
 from tests.support.engines import PROGRAMS
 from tests.support.fakes import GOOD_PASSWORD
 from tests.support.redis_servers import free_port
-from tests.support.serving import Serve, children, command_of, engine_of, run_to_end, serving, until_gone
+from tests.support.serving import Serve, children, clean_environment, command_of, engine_of, run_to_end, serving, until_gone
 
 
 async def test_it_serves_over_tls_on_a_store_of_its_own_and_says_how_to_begin(data_dir: Path) -> None:
@@ -97,10 +100,45 @@ async def test_data_outlives_a_killed_redis_and_the_service_finds_it_again(tmp_p
             assert await api.register() == 409
 
 
+async def test_it_serves_though_nobody_can_be_told_that_it_is_ready(tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pickguard", "serve", "--no-tls", "--store", "memory:", "--port", "0"),
+        *("--admin-listen", "unix:admin.sock"),
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=full,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(full)
+    try:
+        async with (
+            asyncio.timeout(60),
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(tmp_path / "admin.sock"))) as session,
+        ):
+            while True:
+                assert process.returncode is None
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with session.get("http://localhost/metrics") as answer:
+                        assert answer.status == 200
+                        break
+                await asyncio.sleep(0.02)
+        process.terminate()
+        _, errors = await process.communicate()
+        assert b"Traceback" not in errors
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
 async def test_two_services_on_one_redis_give_an_address_to_one(tmp_path: Path, valkey: Engine) -> None:
+    # Whoever is not first is told so by the store, however long it takes to hash sixteen passwords here.
+    patient = ("--hash-wait", "60s", "--request-timeout", "60s", "--store-timeout", "30s")
     async with (
-        serving(tmp_path / "one", "--store", valkey.url) as one,
-        serving(tmp_path / "two", "--store", valkey.url) as two,
+        serving(tmp_path / "one", "--store", valkey.url, *patient) as one,
+        serving(tmp_path / "two", "--store", valkey.url, *patient) as two,
         one.client() as first,
         two.client() as second,
     ):

@@ -80,6 +80,38 @@ async def test_whichever_worker_is_asked_tells_what_all_have_counted(tmp_path: P
         assert await service.stop() == 0
 
 
+async def test_a_token_that_is_changed_counts_without_a_restart(tmp_path: Path, tokens: list[str]) -> None:
+    args = ["--workers", "2", "--admin-listen", "127.0.0.1:0", *tokens]
+    async with serving(tmp_path / "data", *args) as service, scraper(service) as session:
+
+        async def statuses(token: str) -> set[int]:
+            found = set()
+            for _ in range(8):  # on connections of their own, so that both workers get some
+                async with session.get("/metrics", headers={"Authorization": f"Bearer {token}"}) as answer:
+                    found.add(answer.status)
+            return found
+
+        assert (await statuses(SCRAPER), await statuses("n" * 32)) == ({200}, {401})
+        new = tmp_path / "new"
+        new.write_text(f"prometheus:{'n' * 32}\n")
+        new.replace(tmp_path / "metrics-token")
+        async with asyncio.timeout(30):
+            while (await statuses(SCRAPER), await statuses("n" * 32)) != ({401}, {200}):
+                await asyncio.sleep(0.05)
+        assert await statuses(OPERATOR) == {200}
+        assert await service.stop() == 0
+
+
+async def test_a_token_in_both_files_keeps_the_service_from_starting(tmp_path: Path, tokens: list[str]) -> None:
+    (tmp_path / "metrics-token").write_text(f"{OPERATOR}\n")
+    args = ["serve", "--no-tls", "--store", "memory:", "--port", "0", "--admin-listen", "127.0.0.1:0", *tokens]
+    status, output, errors = await run_to_end(*args, cwd=tmp_path)
+    assert (status, output) == (1, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("pickguard: --metrics-token-file: ")
+    assert "is one of --admin-token-file, too" in line
+
+
 async def test_no_counter_falls_when_a_worker_is_replaced(tmp_path: Path, tokens: list[str]) -> None:
     args = ["--workers", "2", "--admin-listen", f"unix:{tmp_path / 'a.sock'}", *tokens]
     async with serving(tmp_path / "data", *args) as service, scraper(service) as session:

@@ -16,8 +16,8 @@ import attrs
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from pickguard.adapters.files.service_credentials import ServiceCredentialFile
 from pickguard.adapters.memory_limits import Unlimited
-from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.domain.model.sessions import SessionRules
 from pickguard.domain.services.registration import RegistrationMode
 from pickguard.entrypoints.bootstrap import Services, build_services

@@ -53,7 +53,7 @@ async def serving_operators(
     metrics = measured.metrics
     desk = Desk(
         services=services,
-        gate=Gate(tokens, address),
+        gate=Gate(lambda: tokens, address),
         expose=Exposer(measured.board).expose,
         note=lambda admitted: metrics.admin_request(authenticated=admitted),
     )

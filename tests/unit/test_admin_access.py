@@ -5,11 +5,22 @@ import logging
 import os
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pickguard.entrypoints.admin.access import Gate, Right, TokensError, read_tokens
+from pickguard.adapters.files.watching import LOOK_SECONDS, WatchedFiles
+from pickguard.entrypoints.admin.access import (
+    Gate,
+    Right,
+    TokenFile,
+    TokensError,
+    note_fault,
+    note_renewal,
+    read_token_files,
+    read_tokens,
+)
 from pickguard.entrypoints.admin.address import AdminAddress
 from pickguard.entrypoints.admin.listening import AdminListeningError, listening
 from pickguard.entrypoints.http.problems import ProblemError
@@ -137,6 +148,27 @@ def test_tokens_are_not_in_what_is_kept_of_them(tmp_path: Path) -> None:
         assert repr(kept.digest) not in repr(tokens)
 
 
+def two_files(directory: Path) -> list[TokenFile]:
+    return [
+        TokenFile(path=directory / "admin-tokens", right=Right.EVERYTHING, flag="--admin-token-file"),
+        TokenFile(path=directory / "metrics-token", right=Right.METRICS, flag="--metrics-token-file"),
+    ]
+
+
+def test_a_token_in_both_files_is_refused_and_not_quoted(tmp_path: Path) -> None:
+    some_tokens(tmp_path)
+    people, scrapers = two_files(tmp_path)
+    scrapers.path.write_text(f"prometheus:{SCRAPER}\nboth:{OTHER_OPERATOR}\n")
+    with pytest.raises(TokensError) as refused:
+        read_token_files([people, scrapers])
+    assert str(refused.value) == (
+        f"--metrics-token-file: {scrapers.path} has a token that is one of --admin-token-file, too: "
+        "give each file tokens of its own"
+    )
+    people.path.write_text(f"{OPERATOR}\nagain:{OPERATOR}\n")  # twice in one file says the same twice
+    assert len(read_token_files([people])) == 2
+
+
 # The gate.
 
 
@@ -149,7 +181,7 @@ def outcome(gate: Gate, authorization: str | None, needed: Right = Right.EVERYTH
 
 
 def test_only_who_has_a_token_gets_in(tmp_path: Path) -> None:
-    gate = Gate(some_tokens(tmp_path), LOCAL)
+    gate = Gate(partial(some_tokens, tmp_path), LOCAL)
     assert outcome(gate, f"Bearer {OPERATOR}") == "admin"
     assert outcome(gate, f"bearer  {OTHER_OPERATOR} ") == "grace"
     for wrong in (
@@ -171,32 +203,79 @@ def test_only_who_has_a_token_gets_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", ["Bearer", "Bearer ", "bearer   "])
 def test_a_header_without_a_token_is_told_from_a_wrong_token(empty: str, tmp_path: Path) -> None:
     with pytest.raises(ProblemError) as refused:
-        Gate(some_tokens(tmp_path), LOCAL).admit({"Authorization": empty}, Right.METRICS)
+        Gate(partial(some_tokens, tmp_path), LOCAL).admit({"Authorization": empty}, Right.METRICS)
     assert refused.value.problem.type.slug == "authentication-required"
     assert "error=" not in refused.value.problem.headers["WWW-Authenticate"]
 
 
 def test_a_token_for_metrics_opens_nothing_else(tmp_path: Path) -> None:
-    gate = Gate(some_tokens(tmp_path), LOCAL)
+    gate = Gate(partial(some_tokens, tmp_path), LOCAL)
     assert outcome(gate, f"Bearer {SCRAPER}", Right.METRICS) == "metrics"
     assert outcome(gate, f"Bearer {SCRAPER}") == 401
     assert outcome(gate, f"Bearer {OPERATOR}", Right.METRICS) == "admin"
 
 
+def test_changed_files_count_within_a_second_unless_they_are_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    some_tokens(tmp_path)
+    files = two_files(tmp_path)
+    people = files[0]
+    now = [0.0]
+    tokens = WatchedFiles(
+        [each.path for each in files],
+        lambda: read_token_files(files),
+        renewed=note_renewal,
+        failed=note_fault,
+        clock=lambda: now[0],
+    )
+    gate, new = Gate(tokens.current, LOCAL), "n" * 32
+
+    def write(path: Path, text: str) -> None:
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").replace(path)
+        now[0] += LOOK_SECONDS
+
+    write(people.path, f"ada:{new}\n")
+    assert outcome(gate, f"Bearer {new}") == "ada"
+    assert outcome(gate, f"Bearer {OPERATOR}") == 401
+    assert outcome(gate, f"Bearer {SCRAPER}", Right.METRICS) == "metrics"
+    assert caplog.messages == ["the tokens of operators were read again: 2"]
+    # An empty file lets nobody in beside those before, and everybody less.
+    for wrong in ("", "short\n", f"{SCRAPER}\n"):
+        caplog.clear()
+        write(people.path, wrong)
+        for _ in range(2):
+            assert outcome(gate, f"Bearer {new}") == "ada"
+            assert outcome(gate, f"Bearer {'x' * 32}") == 401
+            assert outcome(gate, None) == 401
+            now[0] += LOOK_SECONDS
+        (told,) = caplog.messages
+        assert told.startswith("the tokens of operators were not read again, and those before hold: --")
+    people.path.unlink()
+    os.mkfifo(people.path)
+    now[0] += LOOK_SECONDS
+    assert outcome(gate, f"Bearer {new}") == "ada"
+    people.path.unlink()
+    write(people.path, f"{OPERATOR}\n")
+    assert outcome(gate, f"Bearer {OPERATOR}") == "admin"
+    assert outcome(gate, f"Bearer {new}") == 401
+    assert OPERATOR not in caplog.text
+
+
 def test_without_tokens_whoever_can_connect_gets_in() -> None:
-    assert outcome(Gate((), AdminAddress(path=Path("admin.sock"))), None) == "local"
+    assert outcome(Gate(tuple, AdminAddress(path=Path("admin.sock"))), None) == "local"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:9444", "localhost:1", "LOCALHOST", "[::1]", "[::1]:9444"])
 def test_names_of_this_machine_are_served(host: str) -> None:
-    Gate((), LOCAL).check_host(host)
+    Gate(tuple, LOCAL).check_host(host)
 
 
 @pytest.mark.parametrize("own", ["127.9.9.9:9444", "[0:0:0:0:0:0:0:1]:9444"])
 def test_the_address_that_was_given_is_a_name_of_its_own(own: str) -> None:
-    Gate((), AdminAddress.parse(own)).check_host(own)
+    Gate(tuple, AdminAddress.parse(own)).check_host(own)
     with pytest.raises(ProblemError):
-        Gate((), LOCAL).check_host(own)
+        Gate(tuple, LOCAL).check_host(own)
 
 
 @pytest.mark.parametrize(
@@ -204,18 +283,18 @@ def test_the_address_that_was_given_is_a_name_of_its_own(own: str) -> None:
 )
 def test_a_name_that_somebody_gave_this_address_is_not_served(host: str) -> None:
     with pytest.raises(ProblemError):
-        Gate((), LOCAL).check_host(host)
+        Gate(tuple, LOCAL).check_host(host)
 
 
 @pytest.mark.parametrize("address", ["unix:a.sock", "10.0.0.5:9444"])
 def test_where_names_are_not_known_all_are_served(address: str) -> None:
-    Gate((), AdminAddress.parse(address)).check_host("pickguard.internal:9444")
+    Gate(tuple, AdminAddress.parse(address)).check_host("pickguard.internal:9444")
 
 
 def test_refusals_are_logged_once_in_a_while_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     now = [0.0]
-    gate = Gate((), LOCAL, clock=lambda: now[0])
+    gate = Gate(tuple, LOCAL, clock=lambda: now[0])
     for _ in range(3):
         gate.note_refusal()
     now[0] = 9.9

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from pickguard.adapters.event_log import LoggedEvents
+from pickguard.adapters.event_log import EVERY_SECONDS, MOST, MOST_FROM_ONE, LoggedEvents
 from pickguard.domain.model.events import (
     AccountDisabled,
     AccountEnabled,
@@ -146,3 +146,46 @@ def test_nothing_is_written_where_the_log_does_not_want_it(caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING, "pickguard.events"):
         LoggedEvents().publish(UserRegistered(user_id=USER_ID, at=NOW))
     assert caplog.messages == []
+
+
+class Ticks:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    lines = [json.loads(record.getMessage()) for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+def test_who_is_refused_at_no_cost_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pickguard.events")
+    clock = Ticks()
+    events = LoggedEvents(clock=clock)
+
+    def flood(times: int, source: str) -> None:
+        for _ in range(times):
+            events.publish(LimitReached(user_id=None, at=NOW, client=Client(ip=source), limit=Limit.SOURCE))
+
+    flood(1000, "192.0.2.1")
+    assert [each.get("left_out") for each in logged(caplog)] == [None] * MOST_FROM_ONE
+    # Others are heard beside, and what came between is counted by its kind.
+    events.publish(ServiceRefused(user_id=None, at=NOW, client=Client(ip="192.0.2.1")))
+    flood(1, "192.0.2.2")
+    refused, reached = logged(caplog)
+    assert (refused["event"], refused["source"], refused.get("left_out")) == ("ServiceRefused", "192.0.2.1", None)
+    assert (reached["source"], reached["left_out"]) == ("192.0.2.2", 1000 - MOST_FROM_ONE)
+    for number in range(10 * MOST):
+        flood(1, f"2001:db8::{number:x}")
+    assert len(logged(caplog)) == MOST - MOST_FROM_ONE - 2
+    # What an account has lived through is written whatever else goes on.
+    events.publish(UserRegistered(user_id=USER_ID, at=NOW))
+    assert [each["event"] for each in logged(caplog)] == ["UserRegistered"]
+    clock.now = EVERY_SECONDS
+    flood(2, "192.0.2.1")
+    assert [each.get("left_out") for each in logged(caplog)] == [10 * MOST - (MOST - MOST_FROM_ONE - 2), None]

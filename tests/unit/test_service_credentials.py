@@ -4,13 +4,15 @@ import json
 import os
 import string
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pickguard.adapters.service_credentials import LOOK_SECONDS, MAX_BYTES, ServiceCredentialFile
+from pickguard.adapters.files.service_credentials import MAX_BYTES, ServiceCredentialFile
+from pickguard.adapters.files.watching import LOOK_SECONDS
 from pickguard.domain.model.errors import InvalidServiceCredential
 from pickguard.domain.model.service_credentials import ServiceCredential, ServiceCredentials, ServiceSecret
 from pickguard.domain.model.sessions import Token
@@ -158,6 +160,23 @@ def test_a_file_that_is_of_no_use_any_more_is_told_of_once_and_changes_nothing(
     write(path, OTHER)
     clock.now += LOOK_SECONDS
     assert source.current().identify(OTHER).name == "shop"
+
+
+def test_a_file_that_may_not_be_looked_at_any_more_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = tmp_path / "services", Ticks()
+    write(path, SECRET)
+    source = ServiceCredentialFile(path, clock=clock)
+
+    def denied(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", denied)
+        clock.now += LOOK_SECONDS
+        assert source.current().identify(SECRET).name == "shop"
+    assert "cannot be read: Permission denied" in caplog.text
 
 
 def test_a_file_that_others_can_write_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

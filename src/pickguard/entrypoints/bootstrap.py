@@ -14,11 +14,11 @@ from pickguard.adapters.argon2 import Argon2Hasher, Argon2Parameters, available_
 from pickguard.adapters.background import LoopDeferred, LoopPace
 from pickguard.adapters.common_passwords import ListedPasswords
 from pickguard.adapters.event_log import LoggedEvents
+from pickguard.adapters.files.service_credentials import ServiceCredentialFile
 from pickguard.adapters.foreign_hashes import ForeignPasswordHashes
 from pickguard.adapters.mail.location import MailLocation, Transport
 from pickguard.adapters.memory import MemoryAccounts, MemoryReceipts, NoDirectory
 from pickguard.adapters.memory_limits import MemoryRateLimiter, Unlimited
-from pickguard.adapters.service_credentials import ServiceCredentialFile
 from pickguard.adapters.system import SystemClock, SystemSecrets
 from pickguard.adapters.telemetry.board import Board
 from pickguard.adapters.telemetry.metrics import STORE_PORTS, Metrics, Routes, make_board

@@ -1,15 +1,17 @@
 """The command line. Its options are made from `Settings`, each with an environment variable of the same name."""
 
+import errno
 import importlib
 import io
 import logging
+import os
 import sys
 from difflib import get_close_matches
 from typing import Final, NoReturn
 
 import click
 
-from pickguard.entrypoints.commands.common import INTERRUPTED, MISUSED, say
+from pickguard.entrypoints.commands.common import FAILED, INTERRUPTED, MISUSED, let_go, say
 
 COMMANDS: Final = {
     "serve": "serve",
@@ -23,6 +25,9 @@ COMMANDS: Final = {
     "completion": "completion",
 }
 """The commands, in the order of the help, and the module of each."""
+
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What the system says where standard output cannot be written. Files of its own each command looks after itself."""
 
 
 class LazyGroup(click.Group):
@@ -62,6 +67,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; what is wrong is said in one line, with a status that is not zero."""
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(format="pickguard: %(message)s", level=logging.WARNING)  # what is not worth a word is not said
@@ -78,7 +84,22 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        let_go(sys.stdout)
+        say(f"the output cannot be written: {error.strerror}; what else it was to do may have been done")
+        sys.exit(FAILED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_what_is_closed() -> None:
+    """Open standard streams that are closed onto nothing: a connection would take their numbers, and be read and written."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)  # as such streams are: programs that are started have them, too
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def _where_help_is(context: click.Context | None) -> str:

@@ -28,8 +28,9 @@ import attrs
 from aiohttp import web
 
 from pickguard.adapters.engine import Engine, EngineError
+from pickguard.adapters.files.watching import WatchedFiles
 from pickguard.domain.model.errors import StoreUnavailable
-from pickguard.entrypoints.admin.access import Gate, Right, Token, TokensError, read_tokens
+from pickguard.entrypoints.admin.access import Gate, Right, TokenFile, TokensError, note_fault, note_renewal, read_token_files
 from pickguard.entrypoints.admin.app import Desk, create_admin_app
 from pickguard.entrypoints.admin.listening import AdminListeningError, listening
 from pickguard.entrypoints.bootstrap import (
@@ -131,13 +132,21 @@ def _open_to_operators(settings: Settings, stack: ExitStack) -> _Operators | Non
     address = settings.admin_address
     if address is None:
         return None
-    tokens: list[Token] = []
-    try:
+    files = [
+        TokenFile(path=path, right=right, flag=flag)
         for path, right, flag in (
             (settings.admin_token_file, Right.EVERYTHING, "--admin-token-file"),
             (settings.metrics_token_file, Right.METRICS, "--metrics-token-file"),
-        ):
-            tokens += read_tokens(path, right=right, flag=flag) if path else ()
+        )
+        if path
+    ]
+    try:
+        tokens = WatchedFiles(
+            [each.path for each in files],
+            partial(read_token_files, files),
+            renewed=note_renewal,
+            failed=note_fault,
+        )
         listener = stack.enter_context(listening(address))
         measuring = Measuring(routes=routes_of(create_app(settings)), statuses=STATUSES, workers=settings.workers)
     except (TokensError, AdminListeningError, SettingsError) as error:
@@ -145,7 +154,7 @@ def _open_to_operators(settings: Settings, stack: ExitStack) -> _Operators | Non
     port = 0 if address.path else listener.getsockname()[1]
     return _Operators(
         listener=listener,
-        gate=Gate(tokens, address),
+        gate=Gate(tokens.current, address),
         measuring=measuring,
         url=address.url(port, tls=not address.is_local),
         is_local=address.is_local,

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from pickguard.adapters.files.service_credentials import read_service_credentials
 from pickguard.adapters.mail.location import MailLocation
 from pickguard.adapters.redis.location import PARAMETERS, Location, Topology, split_url
-from pickguard.adapters.service_credentials import read_service_credentials
 from pickguard.domain.model.errors import InvalidFields
 from pickguard.domain.model.limits import LimitRules, Rate
 from pickguard.domain.model.users import EmailAddress
@@ -434,7 +434,7 @@ class Settings:
         None,
         _path,
         "File with the tokens of those who may administer, one on a line, each of 32 characters or more, with NAME: before it "
-        "for the log. A HOST:PORT needs one.",
+        "for the log. A HOST:PORT needs one. It is read again when it has changed.",
         "PATH",
     )
     metrics_token_file: Path | None = _setting(

@@ -7,14 +7,19 @@ ten times by default, writes included; here that is switched off, and only what 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
     DataError,
+    MasterDownError,
+    NoPermissionError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -123,8 +128,20 @@ class Commands:
             raise unavailable(second) from second
 
 
+_CODES: Final[dict[type[ResponseError], str]] = {
+    ClusterDownError: "CLUSTERDOWN",
+    MasterDownError: "MASTERDOWN",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+}
+"""The error codes that redis-py takes from a server's words and makes classes of."""
+
+
 def unavailable(error: BaseException) -> StoreUnavailable:
     """Return what a failure is to the core. Of a server's own words only the first, its error code, is passed on."""
     if isinstance(error, ResponseError):
-        return StoreUnavailable(f"the store refused a command: {type(error).__name__} {str(error).partition(' ')[0]}")
+        word = str(error).partition(" ")[0]
+        code = _CODES.get(type(error)) or (word if word.isupper() else type(error).__name__)
+        return StoreUnavailable(f"the store refused a command: {code}")
     return StoreUnavailable(f"the store cannot be reached: {type(error).__name__}")

@@ -33,7 +33,7 @@ class Right(enum.Enum):
     METRICS = "metrics"
 
 
-class TokensError(Exception):
+class TokensError(ValueError):
     """A file of tokens is of no use. The message is one line for a person and quotes nothing of it."""
 
 
@@ -46,11 +46,35 @@ class Operator:
 
 
 @attrs.frozen(kw_only=True)
+class TokenFile:
+    """A file of tokens, what they let one do, and the option that names it."""
+
+    path: Path
+    right: Right
+    flag: str
+
+
+@attrs.frozen(kw_only=True)
 class Token:
     """A token, of which only a digest is kept."""
 
     operator: Operator
     digest: bytes = attrs.field(repr=False)
+
+
+def read_token_files(files: Sequence[TokenFile]) -> tuple[Token, ...]:
+    """Read several files. Raises `TokensError`, also for a token in two of them: nobody could say what it is for."""
+    found: dict[bytes, TokenFile] = {}
+    tokens: list[Token] = []
+    for file in files:
+        for token in read_tokens(file.path, right=file.right, flag=file.flag):
+            other = found.setdefault(token.digest, file)
+            if other is not file:
+                raise TokensError(
+                    f"{file.flag}: {file.path} has a token that is one of {other.flag}, too: give each file tokens of its own"
+                )
+            tokens.append(token)
+    return tuple(tokens)
 
 
 def read_tokens(path: Path, *, right: Right, flag: str) -> tuple[Token, ...]:
@@ -82,6 +106,16 @@ def read_tokens(path: Path, *, right: Right, flag: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
+def note_renewal(tokens: Sequence[Token]) -> None:
+    """Log that the files were read again, and how many tokens hold now."""
+    logger.info("the tokens of operators were read again: %d", len(tokens))
+
+
+def note_fault(error: ValueError) -> None:
+    """Log why the files were not read again."""
+    logger.error("the tokens of operators were not read again, and those before hold: %s", error)
+
+
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()  # as aiohttp reads what is not UTF-8
 
@@ -89,8 +123,11 @@ def _digest(token: str) -> bytes:
 class Gate:
     """Lets operators in. Where there are no tokens, which is for Unix sockets only, whoever can connect is one."""
 
-    def __init__(self, tokens: Sequence[Token], address: AdminAddress, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tokens = tuple(tokens)
+    def __init__(
+        self, tokens: Callable[[], Sequence[Token]], address: AdminAddress, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`tokens` returns those that hold now."""
+        self._tokens = tokens
         self._hosts = _hosts_of(address)
         self._clock = clock
         self._logged_at = -EVERY_SECONDS
@@ -107,7 +144,8 @@ class Gate:
 
     def admit(self, headers: Mapping[str, str], needed: Right) -> Operator:
         """Return who asks. Raises a problem where that cannot be told, or they may not do it."""
-        if not self._tokens:
+        tokens = self._tokens()
+        if not tokens:
             return Operator(name="local", right=Right.EVERYTHING)
         scheme, _, given = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         token = given.strip(" ")
@@ -121,7 +159,7 @@ class Gate:
             )
         digest = _digest(token)
         found: Operator | None = None
-        for each in self._tokens:  # all of them, and each in the same time
+        for each in tokens:  # all of them, and each in the same time
             if hmac.compare_digest(each.digest, digest):
                 found = each.operator
         if found is None or found.right not in {Right.EVERYTHING, needed}:

@@ -1,8 +1,9 @@
 """What commands have in common: options made from `Settings`, the statuses that they end with, examples in their help."""
 
 import os
+import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, NoReturn
 
 import click
@@ -65,8 +66,19 @@ def refuse(message: str) -> NoReturn:
 
 
 def say(message: str, file: IO[Any] | None = None) -> None:
-    """Say something on standard error, in one line."""
-    click.echo(f"pickguard: {' '.join(message.split())}", err=True, file=file)
+    """Say something on standard error, in one line. Where nothing can be written there, what a command does goes on."""
+    try:
+        click.echo(f"pickguard: {' '.join(message.split())}", err=True, file=file)
+    except OSError:
+        let_go(sys.stderr)
+
+
+def let_go(stream: IO[str]) -> None:
+    """Have what is left for a stream that cannot be written go nowhere: Python would try again as it ends, and complain."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Command(click.Command):

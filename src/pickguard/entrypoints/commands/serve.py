@@ -4,7 +4,15 @@ import sys
 
 import click
 
-from pickguard.entrypoints.commands.common import INTERRUPTED, Command, fail, load, packages_of_the_server, settings_options
+from pickguard.entrypoints.commands.common import (
+    INTERRUPTED,
+    Command,
+    fail,
+    let_go,
+    load,
+    packages_of_the_server,
+    settings_options,
+)
 from pickguard.entrypoints.logs import set_up as set_up_logging
 
 
@@ -28,8 +36,16 @@ def command(**given: str | None) -> None:
         from pickguard.entrypoints.serving import ServingError, serve  # noqa: PLC0415 (aiohttp, for this command only)
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
-        serve(settings, announce=click.echo)
+        serve(settings, announce=_announce)
     except ServingError as error:
         fail(str(error))
     except KeyboardInterrupt:  # before the service was ready; nothing was acknowledged yet
         sys.exit(INTERRUPTED)
+
+
+def _announce(text: str) -> None:
+    """Tell that the service is ready. Where nobody hears it, the service runs all the same."""
+    try:
+        click.echo(text)
+    except OSError:
+        let_go(sys.stdout)

@@ -1,0 +1,88 @@
+"""What is read from files, and read again when one of them has changed."""
+
+import stat
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+_Content = TypeVar("_Content")
+
+LOOK_SECONDS: Final = 1.0
+"""How long a change of a file may go unseen."""
+
+
+class WatchedFiles(Generic[_Content]):
+    """What some files hold, all together. A change counts within a second, and no signal is needed for it.
+
+    Where a file has become unreadable or wrong, that is told once, and what was known before holds: a slip of the hand must not
+    shut everybody out.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        read: Callable[[], _Content],
+        *,
+        renewed: Callable[[_Content], None],
+        failed: Callable[[ValueError], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raise what `read` raises, which is to be a `ValueError` that says in one line what is wrong with a file.
+
+        Later, `renewed` is told what was read again, and `failed` why something was not.
+        """
+        self._paths = tuple(paths)
+        self._read = read
+        self._renewed = renewed
+        self._failed = failed
+        self._clock = clock
+        # Looked at before they are read: what changes meanwhile is seen the next time.
+        self._marks = self._look()
+        self._known = read()
+        self._look_at = clock() + LOOK_SECONDS
+
+    def current(self) -> _Content:
+        """Return what the files hold. Does not raise."""
+        now = self._clock()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._renew()
+        return self._known
+
+    def _renew(self) -> None:
+        marks = self._look()
+        if marks == self._marks:
+            return
+        self._marks = marks  # whatever comes of it: a fault is told once
+        try:
+            for path in self._paths:
+                if _is_something_else(path):
+                    raise ValueError(f"{path} is no file")  # noqa: TRY301 (a pipe would be waited for)
+            self._known = self._read()
+        except ValueError as error:
+            self._failed(error)
+        else:
+            self._renewed(self._known)
+
+    def _look(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(map(_mark, self._paths))
+
+
+def _is_something_else(path: Path) -> bool:
+    """Tell whether what is there is no file. What cannot be looked at, whoever reads it says why."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """Return what is another for another content, as far as the file system tells."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    if not stat.S_ISREG(found.st_mode):
+        return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
