@@ -63,7 +63,7 @@ class Description:
 
     def line_of(self, method: str, path: str) -> tuple[Line | None, bool]:
         """Return the operation of a request, and whether there is a resource at all."""
-        wanted = path.split("/")
+        wanted = [unquote(part) for part in path.split("/")]
         known = sorted(self.document["paths"], key=lambda each: "{" in each)
         template = next((each for each in known if _fits(each.split("/"), wanted)), None)
         if template is None:
@@ -161,8 +161,7 @@ def _fits(template: list[str], path: list[str]) -> bool:
     if len(template) != len(path):
         return False
     pairs = zip(template, path, strict=True)
-    # aiohttp looks for a parameter in the path as it was sent: an escaped slash is a part of it.
-    return all(PARAMETER.fullmatch(given) if part.startswith("{") else part == unquote(given) for part, given in pairs)
+    return all(PARAMETER.fullmatch(given) if part.startswith("{") else part == given for part, given in pairs)
 
 
 def _escape(text: str) -> str:
