@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from pathlib import Path
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -98,9 +99,10 @@ async def test_data_outlives_a_killed_redis_and_the_service_finds_it_again(tmp_p
 
 
 async def test_two_services_on_one_redis_give_an_address_to_one(tmp_path: Path, valkey: Engine) -> None:
+    patient = ("--hash-wait", "20s", "--request-timeout", "20s")  # sixteen passwords are hashed at once
     async with (
-        serving(tmp_path / "one", "--store", valkey.url) as one,
-        serving(tmp_path / "two", "--store", valkey.url) as two,
+        serving(tmp_path / "one", "--store", valkey.url, *patient) as one,
+        serving(tmp_path / "two", "--store", valkey.url, *patient) as two,
         one.client() as first,
         two.client() as second,
     ):
@@ -138,24 +140,46 @@ async def is_open(port: int) -> bool:
 
 
 async def test_requests_under_way_end_before_the_service_does(data_dir: Path) -> None:
-    slow = ("--hash-memory", "262144", "--hash-time-cost", "4", "--hash-wait", "20s", "--request-timeout", "20s")
-    async with serving(data_dir, "--no-tls", *slow) as service, service.client() as api:
-        registering = asyncio.create_task(api.register())
-        # The answer to a later request says that the earlier one has arrived.
-        await asyncio.sleep(0)
-        while not api.session.connector or not api.session.connector._acquired:
+    patient = ("--store-timeout", "60s", "--request-timeout", "60s", "--shutdown-timeout", "60s")
+    async with serving(data_dir, "--no-tls", *patient) as service, service.client() as api:
+        engine = engine_of(service)
+        os.kill(engine, signal.SIGSTOP)  # what is under way waits for the store, until the test has seen what it is to see
+        try:
+            registering = asyncio.create_task(api.register())
+            # The answer to a later request says that the earlier one has arrived.
             await asyncio.sleep(0)
-        assert (await api.call("GET", "/livez"))[0] == 200
-        assert not registering.done()
-        stopping = asyncio.create_task(service.stop())
-        port = int(service.base.rpartition(":")[2])
-        while await is_open(port):  # newcomers are turned away meanwhile
-            await asyncio.sleep(0)
-        assert not registering.done()
+            while not api.session.connector or not api.session.connector._acquired:
+                await asyncio.sleep(0)
+            assert (await api.call("GET", "/livez"))[0] == 200
+            stopping = asyncio.create_task(service.stop())
+            port = int(service.base.rpartition(":")[2])
+            while await is_open(port):  # newcomers are turned away meanwhile
+                await asyncio.sleep(0.01)
+            assert not (await asyncio.wait({registering, stopping}, timeout=1))[0]
+        finally:
+            os.kill(engine, signal.SIGCONT)
         assert await registering == 201
         assert await stopping == 0
     async with serving(data_dir, "--no-tls") as service, service.client() as api:
         assert await api.register() == 409
+
+
+async def test_no_request_is_waited_for_where_none_may_take_any_time(tmp_path: Path) -> None:
+    patient = ("--store-timeout", "60s", "--request-timeout", "60s", "--shutdown-timeout", "0s")
+    with Engine(tmp_path / "redis") as store:
+        args = ("--no-tls", "--store", store.url, *patient)
+        async with serving(tmp_path / "data", *args) as service, service.client() as api:
+            assert await api.register() == 201
+            assert store._process is not None
+            os.kill(store._process.pid, signal.SIGSTOP)
+            try:
+                asking = [asyncio.create_task(api.register(f"{number}@example.com")) for number in range(4)]
+                await asyncio.wait(asking, timeout=0.5)
+                assert await service.stop() == 0
+                ended = await asyncio.gather(*asking, return_exceptions=True)
+            finally:
+                os.kill(store._process.pid, signal.SIGCONT)
+            assert all(isinstance(each, aiohttp.ClientConnectionError) for each in ended), ended
 
 
 async def test_idle_and_half_sent_requests_do_not_keep_the_service_from_ending(data_dir: Path) -> None:

@@ -16,8 +16,10 @@ import aiohttp
 
 from tests.support.fakes import GOOD_PASSWORD
 
-START_SECONDS = 30
-STOP_SECONDS = 10
+START_SECONDS = 60
+STOP_SECONDS = 30
+RUN_SECONDS = 180
+"""Until a test gives up on a program that is to end by itself. Nothing waits as long as any of these unless it fails."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -147,7 +149,7 @@ async def run_to_end(*args: str, environment: Mapping[str, str] | None = None, c
 async def ended(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
     """Return what a process prints until it ends, which must be in time."""
     try:
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(RUN_SECONDS):
             return await process.communicate()
     finally:
         if process.returncode is None:

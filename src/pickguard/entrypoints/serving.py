@@ -381,6 +381,11 @@ def _application(
         raise ServingError(str(error)) from error
 
 
+def _patience(settings: Settings) -> float:
+    """How long aiohttp waits for requests under way, in seconds. Of zero it would make no limit at all."""
+    return max(settings.shutdown_timeout.total_seconds(), POLL_SECONDS)
+
+
 async def _set_up(runner: web.AppRunner, settings: Settings) -> None:
     """Open all that the application needs. Raises `ServingError`."""
     try:
@@ -431,7 +436,7 @@ async def _serve_requests(
         loop.add_reader(orphaned, stop.set)
     watching = Watching(answered=answered, tracing=telemetry.tracing)
     app = _application(settings, partial(open_services, telemetry=telemetry), watching)
-    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds())
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_patience(settings))
     await _set_up(runner, settings)
     try:
         handler = runner.server
@@ -495,7 +500,7 @@ async def _listening_to(
     runner = web.AppRunner(
         create_admin_app(settings.for_operators(), desk),
         handle_signals=False,
-        shutdown_timeout=settings.shutdown_timeout.total_seconds(),
+        shutdown_timeout=_patience(settings),
     )
     await runner.setup()
     try:
