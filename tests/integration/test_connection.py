@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -166,16 +167,20 @@ async def test_a_store_by_tls_is_refused_under_a_name_that_is_not_its_own(
     assert "\n" not in str(refused.value)
 
 
+def a_connection(path: Path) -> Any:
+    kind: Any = taught(UnixDomainSocketConnection, Wait(replicas=0, milliseconds=0))
+    return kind(path=str(path), socket_timeout=5, retry=no_retries())
+
+
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_what_is_sent_on_a_connection_that_is_being_closed_goes_on_a_new_one(
     valkey: Engine, loop_factory: Callable[[], asyncio.AbstractEventLoop], turns: int
 ) -> None:
     """From the moment on at which it breaks until everybody has heard of it."""
-    kind = taught(UnixDomainSocketConnection, Wait(replicas=0, milliseconds=0))
 
     async def go() -> None:
-        connection = kind(path=str(valkey.socket_path), socket_timeout=5, retry=no_retries())
+        connection = a_connection(valkey.socket_path)
         await connection.connect()
         connection._writer.transport.abort()
         for _ in range(turns):
@@ -183,7 +188,7 @@ def test_what_is_sent_on_a_connection_that_is_being_closed_goes_on_a_new_one(
         await connection.send_command("PING")
         assert await connection.read_response() == b"PONG"
         # Python 3.12 and 3.13 would watch for the one that is gone where the number of its socket comes again.
-        others = [kind(path=str(valkey.socket_path), socket_timeout=5, retry=no_retries()) for _ in range(4)]
+        others = [a_connection(valkey.socket_path) for _ in range(4)]
         for other in others:
             await other.connect()
             await other.send_command("PING")
@@ -198,9 +203,8 @@ def test_what_is_sent_on_a_connection_that_is_being_closed_goes_on_a_new_one(
 async def test_what_was_to_go_on_a_connection_that_is_being_closed_was_not_sent_where_no_other_is_to_be_had(
     tmp_path: Path,
 ) -> None:
-    kind = taught(UnixDomainSocketConnection, Wait(replicas=0, milliseconds=0))
     with Engine(tmp_path / "store") as store:
-        connection = kind(path=str(store.socket_path), socket_timeout=5, retry=no_retries())
+        connection = a_connection(store.socket_path)
         await connection.connect()
     connection._writer.transport.abort()
     with pytest.raises(NotSentError):

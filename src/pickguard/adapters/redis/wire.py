@@ -99,7 +99,7 @@ class Companions(AbstractConnection):
         # To write all the same raises a TypeError on Python 3.12 and 3.13, or leaves the number of the socket watched, so that
         # the next connection to get that number hears nothing (python/cpython#136234).
         if self._writer is not None and self._writer.transport.is_closing():
-            await self.disconnect(nowait=True)  # type: ignore[no-untyped-call]
+            await self.disconnect(nowait=True)
         try:
             await super().send_packed_command(*args, **options)
         except (AttributeError, RuntimeError, TypeError) as error:
