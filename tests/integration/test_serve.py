@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -18,7 +19,17 @@ from pickguard.adapters.engine import Engine
 from tests.support.engines import PROGRAMS
 from tests.support.fakes import GOOD_PASSWORD
 from tests.support.redis_servers import free_port
-from tests.support.serving import Serve, children, command_of, engine_of, run_to_end, serving, until_gone
+from tests.support.serving import (
+    Serve,
+    children,
+    clean_environment,
+    command_of,
+    ended,
+    engine_of,
+    run_to_end,
+    serving,
+    until_gone,
+)
 
 
 async def test_it_serves_over_tls_on_a_store_of_its_own_and_says_how_to_begin(data_dir: Path) -> None:
@@ -386,6 +397,46 @@ async def test_workers_come_back_after_an_outage_of_the_store(tmp_path: Path) ->
                 while len(workers_of(service)) < 2:
                     await asyncio.sleep(0.02)
             assert await service.stop() == 0
+
+
+TOLD_AT_ONCE = """
+import os, signal
+from pickguard.__main__ import main
+
+fork = os.fork
+
+def fork_and_tell():
+    if pid := fork():
+        os.kill(pid, signal.SIGTERM)
+    return pid
+
+os.fork = fork_and_tell
+main()
+"""
+
+
+async def test_a_worker_that_is_told_to_stop_in_the_moment_of_its_birth_ends(data_dir: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-c",
+            TOLD_AT_ONCE,
+            "serve",
+            "--no-tls",
+            "--port",
+            "0",
+            "--workers",
+            "2",
+            "--data-dir",
+            str(data_dir),
+        ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(),
+    )
+    output, errors = await ended(process)
+    assert (process.returncode, output) == (1, b"")
+    assert b"a worker ended before it was ready" in errors
 
 
 async def test_a_store_restarted_under_workers_listens_to_signals(data_dir: Path) -> None:

@@ -65,6 +65,8 @@ REPLACEMENT_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 1.0
 """How long to wait, when told to stop, for the requests of those who have connected and not sent one yet."""
 POLL_SECONDS: Final = 0.01
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What a supervisor tells its workers by, or a terminal all of them."""
 SPREADS: Final = sys.platform == "linux"
 """Whether the kernel spreads connections over sockets that share an address by SO_REUSEPORT. Others only let them share it."""
 READY: Final = b"ready"
@@ -664,11 +666,16 @@ class _Supervisor:
 
     def _fork(self, slot: int) -> _Worker:
         reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            for other in (reading, *(worker.told for worker in self._workers.values())):
-                os.close(other)
-            os._exit(self._be_worker(slot, writing))
+        # Python forgets signals that come to a new process before it is quite there. So they wait until it has its handlers.
+        heard_before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                for other in (reading, *(worker.told for worker in self._workers.values())):
+                    os.close(other)
+                os._exit(self._be_worker(slot, writing))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard_before)
         os.close(writing)
         self._workers[pid] = _Worker(slot=slot, told=reading)
         return self._workers[pid]
@@ -680,6 +687,7 @@ class _Supervisor:
             self._engine.leave_to_parent()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         if self._stopping:  # the signal came between the fork and here
             return 0
 
