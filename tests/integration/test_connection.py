@@ -1,15 +1,22 @@
 """What a connection adds to redis-py's: replicas that confirm, and TLS that is checked."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
+from redis.asyncio.connection import UnixDomainSocketConnection
 
+from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
+from pickguard.adapters.redis.commands import NotSentError
 from pickguard.adapters.redis.connection import check_connection, open_client
 from pickguard.adapters.redis.receipts import RedisReceipts
+from pickguard.adapters.redis.wire import Wait, no_retries, taught
 from pickguard.domain.model.errors import AddressTaken, Conflict, NotReplicated, StoreUnavailable
 from pickguard.domain.model.idempotency import Receipt, Refused
 from pickguard.entrypoints.tls import development_certificate
@@ -158,3 +165,47 @@ async def test_a_store_by_tls_is_refused_under_a_name_that_is_not_its_own(
         with pytest.raises(StoreUnavailable, match=r"not valid for '127\.0\.0\.2'") as refused:
             await check_connection(client)
     assert "\n" not in str(refused.value)
+
+
+def a_connection(path: Path) -> Any:
+    kind: Any = taught(UnixDomainSocketConnection, Wait(replicas=0, milliseconds=0))
+    return kind(path=str(path), socket_timeout=5, retry=no_retries())
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_is_sent_on_a_connection_that_is_being_closed_goes_on_a_new_one(
+    valkey: Engine, loop_factory: Callable[[], asyncio.AbstractEventLoop], turns: int
+) -> None:
+    """From the moment on at which it breaks until everybody has heard of it."""
+
+    async def go() -> None:
+        connection = a_connection(valkey.socket_path)
+        await connection.connect()
+        connection._writer.transport.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await connection.send_command("PING")
+        assert await connection.read_response() == b"PONG"
+        # Python 3.12 and 3.13 would watch for the one that is gone where the number of its socket comes again.
+        others = [a_connection(valkey.socket_path) for _ in range(4)]
+        for other in others:
+            await other.connect()
+            await other.send_command("PING")
+            assert await other.read_response() == b"PONG"
+        for each in (connection, *others):
+            await each.disconnect()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(go())
+
+
+async def test_what_was_to_go_on_a_connection_that_is_being_closed_was_not_sent_where_no_other_is_to_be_had(
+    tmp_path: Path,
+) -> None:
+    with Engine(tmp_path / "store") as store:
+        connection = a_connection(store.socket_path)
+        await connection.connect()
+    connection._writer.transport.abort()
+    with pytest.raises(NotSentError):
+        await connection.send_command("PING")

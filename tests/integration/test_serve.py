@@ -20,7 +20,17 @@ from pickguard.adapters.engine import Engine
 from tests.support.engines import PROGRAMS
 from tests.support.fakes import GOOD_PASSWORD
 from tests.support.redis_servers import free_port
-from tests.support.serving import Serve, children, clean_environment, command_of, engine_of, run_to_end, serving, until_gone
+from tests.support.serving import (
+    Serve,
+    children,
+    clean_environment,
+    command_of,
+    ended,
+    engine_of,
+    run_to_end,
+    serving,
+    until_gone,
+)
 
 
 async def test_it_serves_over_tls_on_a_store_of_its_own_and_says_how_to_begin(data_dir: Path) -> None:
@@ -176,25 +186,46 @@ async def is_open(port: int) -> bool:
 
 
 async def test_requests_under_way_end_before_the_service_does(data_dir: Path) -> None:
-    slow = ("--hash-memory", "262144", "--hash-time-cost", "4", "--hash-wait", "20s", "--request-timeout", "20s")
-    patient = ("--shutdown-timeout", "20s")
-    async with serving(data_dir, "--no-tls", *slow, *patient) as service, service.client() as api:
-        registering = asyncio.create_task(api.register())
-        # The answer to a later request says that the earlier one has arrived.
-        await asyncio.sleep(0)
-        while not api.session.connector or not api.session.connector._acquired:
+    patient = ("--store-timeout", "60s", "--request-timeout", "60s", "--shutdown-timeout", "60s")
+    async with serving(data_dir, "--no-tls", *patient) as service, service.client() as api:
+        engine = engine_of(service)
+        os.kill(engine, signal.SIGSTOP)  # what is under way waits for the store, until the test has seen what it is to see
+        try:
+            registering = asyncio.create_task(api.register())
+            # The answer to a later request says that the earlier one has arrived.
             await asyncio.sleep(0)
-        assert (await api.call("GET", "/livez"))[0] == 200
-        assert not registering.done()
-        stopping = asyncio.create_task(service.stop())
-        port = int(service.base.rpartition(":")[2])
-        while await is_open(port):  # newcomers are turned away meanwhile
-            await asyncio.sleep(0)
-        assert not registering.done()
+            while not api.session.connector or not api.session.connector._acquired:
+                await asyncio.sleep(0)
+            assert (await api.call("GET", "/livez"))[0] == 200
+            stopping = asyncio.create_task(service.stop())
+            port = int(service.base.rpartition(":")[2])
+            while await is_open(port):  # newcomers are turned away meanwhile
+                await asyncio.sleep(0.01)
+            assert not (await asyncio.wait({registering, stopping}, timeout=1))[0]
+        finally:
+            os.kill(engine, signal.SIGCONT)
         assert await registering == 201
         assert await stopping == 0
     async with serving(data_dir, "--no-tls") as service, service.client() as api:
         assert await api.register() == 409
+
+
+async def test_no_request_is_waited_for_where_none_may_take_any_time(tmp_path: Path) -> None:
+    patient = ("--store-timeout", "60s", "--request-timeout", "60s", "--shutdown-timeout", "0s")
+    with Engine(tmp_path / "redis") as store:
+        args = ("--no-tls", "--store", store.url, *patient)
+        async with serving(tmp_path / "data", *args) as service, service.client() as api:
+            assert await api.register() == 201
+            assert store._process is not None
+            os.kill(store._process.pid, signal.SIGSTOP)
+            try:
+                asking = [asyncio.create_task(api.register(f"{number}@example.com")) for number in range(4)]
+                await asyncio.wait(asking, timeout=0.5)
+                assert await service.stop() == 0
+                ended = await asyncio.gather(*asking, return_exceptions=True)
+            finally:
+                os.kill(store._process.pid, signal.SIGCONT)
+            assert all(isinstance(each, aiohttp.ClientConnectionError) for each in ended), ended
 
 
 async def test_idle_and_half_sent_requests_do_not_keep_the_service_from_ending(data_dir: Path) -> None:
@@ -401,6 +432,46 @@ async def test_workers_come_back_after_an_outage_of_the_store(tmp_path: Path) ->
                 while len(workers_of(service)) < 2:
                     await asyncio.sleep(0.02)
             assert await service.stop() == 0
+
+
+TOLD_AT_ONCE = """
+import os, signal
+from pickguard.__main__ import main
+
+fork = os.fork
+
+def fork_and_tell():
+    if pid := fork():
+        os.kill(pid, signal.SIGTERM)
+    return pid
+
+os.fork = fork_and_tell
+main()
+"""
+
+
+async def test_a_worker_that_is_told_to_stop_in_the_moment_of_its_birth_ends(data_dir: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-c",
+            TOLD_AT_ONCE,
+            "serve",
+            "--no-tls",
+            "--port",
+            "0",
+            "--workers",
+            "2",
+            "--data-dir",
+            str(data_dir),
+        ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(),
+    )
+    output, errors = await ended(process)
+    assert (process.returncode, output) == (1, b"")
+    assert b"a worker ended before it was ready" in errors
 
 
 async def test_a_store_restarted_under_workers_listens_to_signals(data_dir: Path) -> None:

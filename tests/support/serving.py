@@ -16,8 +16,10 @@ import aiohttp
 
 from tests.support.fakes import GOOD_PASSWORD
 
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 30
+RUN_SECONDS = 180
+"""Until a test gives up on a program that is to end by itself. Nothing waits as long as any of these unless it fails."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -70,7 +72,7 @@ class Serve:
     async def client(self) -> AsyncGenerator["Api"]:
         tls = ssl.create_default_context(cafile=self.certificate) if self.base.startswith("https") else True
         connector = aiohttp.TCPConnector(ssl=tls, limit=0)
-        async with aiohttp.ClientSession(self.base, connector=connector, timeout=aiohttp.ClientTimeout(20)) as session:
+        async with aiohttp.ClientSession(self.base, connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
             yield Api(session)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -147,7 +149,7 @@ async def run_to_end(*args: str, environment: Mapping[str, str] | None = None, c
 async def ended(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
     """Return what a process prints until it ends, which must be in time."""
     try:
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(RUN_SECONDS):
             return await process.communicate()
     finally:
         if process.returncode is None:

@@ -66,6 +66,8 @@ REPLACEMENT_SECONDS: Final = 1.0
 LAST_SECONDS: Final = 1.0
 """How long to wait, when told to stop, for the requests of those who have connected and not sent one yet."""
 POLL_SECONDS: Final = 0.01
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What a supervisor tells its workers by, or a terminal all of them."""
 SPREADS: Final = sys.platform == "linux"
 """Whether the kernel spreads connections over sockets that share an address by SO_REUSEPORT. Others only let them share it."""
 READY: Final = b"ready"
@@ -390,6 +392,11 @@ def _application(
         raise ServingError(str(error)) from error
 
 
+def _patience(settings: Settings) -> float:
+    """How long aiohttp waits for requests under way, in seconds. Of zero it would make no limit at all."""
+    return max(settings.shutdown_timeout.total_seconds(), POLL_SECONDS)
+
+
 async def _set_up(runner: web.AppRunner, settings: Settings) -> None:
     """Open all that the application needs. Raises `ServingError`."""
     try:
@@ -440,7 +447,7 @@ async def _serve_requests(
         loop.add_reader(orphaned, stop.set)
     watching = Watching(answered=answered, tracing=telemetry.tracing)
     app = _application(settings, partial(open_services, telemetry=telemetry), watching)
-    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=settings.shutdown_timeout.total_seconds())
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_patience(settings))
     await _set_up(runner, settings)
     try:
         handler = runner.server
@@ -504,7 +511,7 @@ async def _listening_to(
     runner = web.AppRunner(
         create_admin_app(settings.for_operators(), desk),
         handle_signals=False,
-        shutdown_timeout=settings.shutdown_timeout.total_seconds(),
+        shutdown_timeout=_patience(settings),
     )
     await runner.setup()
     try:
@@ -668,11 +675,16 @@ class _Supervisor:
 
     def _fork(self, slot: int) -> _Worker:
         reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            for other in (reading, *(worker.told for worker in self._workers.values())):
-                os.close(other)
-            os._exit(self._be_worker(slot, writing))
+        # Python forgets signals that come to a new process before it is quite there. So they wait until it has its handlers.
+        heard_before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                for other in (reading, *(worker.told for worker in self._workers.values())):
+                    os.close(other)
+                os._exit(self._be_worker(slot, writing))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard_before)
         os.close(writing)
         self._workers[pid] = _Worker(slot=slot, told=reading)
         return self._workers[pid]
@@ -684,6 +696,7 @@ class _Supervisor:
             self._engine.leave_to_parent()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         if self._stopping:  # the signal came between the fork and here
             return 0
 

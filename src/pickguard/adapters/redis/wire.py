@@ -95,14 +95,18 @@ class Companions(AbstractConnection):
         return packed
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        """Send what was packed."""
+        """Send what was packed. A connection that is being closed is made anew first: nothing was sent on it."""
+        # To write all the same raises a TypeError on Python 3.12 and 3.13, or leaves the number of the socket watched, so that
+        # the next connection to get that number hears nothing (python/cpython#136234).
+        if self._writer is not None and self._writer.transport.is_closing():
+            await self.disconnect(nowait=True)
         try:
             await super().send_packed_command(*args, **options)
-        except (AttributeError, RuntimeError) as error:
-            if isinstance(error, AttributeError) and self.is_connected:
+        except (AttributeError, RuntimeError, TypeError) as error:
+            if not isinstance(error, RuntimeError) and self.is_connected:
                 raise
             # In a Cluster, redis-py closes connections to a node that failed, some of them while others begin to use them. Of a
-            # connection that is being closed, uvloop says RuntimeError.
+            # connection that is being closed, uvloop says RuntimeError, and asyncio TypeError from Python 3.12 on.
             raise RedisConnectionError("the connection was closed while a command was sent") from error
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
