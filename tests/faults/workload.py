@@ -520,7 +520,8 @@ class Person:
         return f"{text} {self._counter}"
 
     def _fresh_password(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"
+        # Of hexadecimal digits alone, one in 33,000 has no letters but those of "Ada", and is refused.
+        return f"x{self._random.getrandbits(96):024x}"
 
 
 _WEIGHTS: Final[Mapping[str, int]] = {

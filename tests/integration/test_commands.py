@@ -449,6 +449,11 @@ async def test_the_service_knows_who_was_imported_and_a_log_in_renews_the_hash(d
         assert seen.documents[0]["password_hash"].startswith("$argon2id$")
 
 
+def without_progress(errors: bytes) -> str:
+    """What an import says on standard error, but for how far it is: that takes as long as the machine does."""
+    return "".join(line for line in errors.decode().splitlines(keepends=True) if not line.startswith("pickguard: Importing: "))
+
+
 async def test_an_import_that_is_killed_goes_on_exactly_where_it_was(tmp_path: Path, store: str) -> None:
     number = 2 * BATCH + 500
     lines = [user(each) if each % 50 else f"broken {each}" for each in range(number)]
@@ -469,7 +474,7 @@ async def test_an_import_that_is_killed_goes_on_exactly_where_it_was(tmp_path: P
         output, errors = await ended(process)
         if process.returncode != -signal.SIGKILL:
             break
-    assert (process.returncode, errors.decode()) == (3, "")
+    assert (process.returncode, without_progress(errors)) == (3, "")
     assert kills == 2
     refused = [each + 1 for each in range(number) if each % 50 == 0]
     assert output.decode().splitlines() == [
@@ -501,7 +506,10 @@ async def test_an_import_that_is_interrupted_says_how_it_goes_on(tmp_path: Path,
     output, errors = await ended(process)
     assert process.returncode == 130
     assert output == b""
-    assert errors.decode() == f"pickguard: interrupted; what was imported stays, and `pickguard import '{file}'` goes on\n"
+    assert (
+        without_progress(errors)
+        == f"pickguard: interrupted; what was imported stays, and `pickguard import '{file}'` goes on\n"
+    )
     seen = Seen(*await run_to_end("import", str(file), environment={"PICKGUARD_STORE": store}, cwd=tmp_path))
     assert (seen.status, seen.output) == (0, f"{3 * BATCH:,} lines: {3 * BATCH:,} imported\n")
 
