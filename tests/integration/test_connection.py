@@ -209,3 +209,19 @@ async def test_what_was_to_go_on_a_connection_that_is_being_closed_was_not_sent_
     connection._writer.transport.abort()
     with pytest.raises(NotSentError):
         await connection.send_command("PING")
+
+
+async def test_a_connection_that_breaks_while_it_is_made_is_not_made_again_and_again(valkey: Engine) -> None:
+    connection = a_connection(valkey.socket_path)
+    connect, made = connection._connect, 0
+
+    async def connect_and_break() -> None:
+        nonlocal made
+        made += 1
+        await connect()
+        connection._writer.transport.abort()
+
+    connection._connect = connect_and_break
+    with pytest.raises(NotSentError):
+        await connection.send_command("PING")
+    assert made == 1
