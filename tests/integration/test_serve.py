@@ -441,8 +441,17 @@ from pickguard.__main__ import main
 fork = os.fork
 
 def fork_and_tell():
-    if pid := fork():
+    heard, told = os.pipe()
+    pid = fork()
+    if pid:
         os.kill(pid, signal.SIGTERM)
+    os.close(told)
+    if not pid:
+        os.read(heard, 1)  # until it was told, however late
+        if signal.SIGTERM not in signal.sigpending():
+            os.write(1, b"Python got it, and may have forgotten it")
+            os._exit(3)
+    os.close(heard)
     return pid
 
 os.fork = fork_and_tell
