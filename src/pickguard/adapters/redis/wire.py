@@ -103,6 +103,8 @@ class Companions(AbstractConnection):
         # the next connection to get that number hears nothing (python/cpython#136234).
         if self._writer is not None and self._writer.transport.is_closing():
             await self.disconnect(nowait=True)
+            if not self._is_being_made:
+                await self._open_anew()
         if self._is_being_made and not self.is_connected:
             # To begin anew in the middle of a beginning would have no end where a server resets every connection.
             raise RedisConnectionError("the connection was closed while it was made")
@@ -114,6 +116,15 @@ class Companions(AbstractConnection):
             # In a Cluster, redis-py closes connections to a node that failed, some of them while others begin to use them. Of a
             # connection that is being closed, uvloop says RuntimeError, and asyncio TypeError from Python 3.12 on.
             raise RedisConnectionError("the connection was closed while a command was sent") from error
+
+    async def _open_anew(self) -> None:
+        """Connect, behind sentinels to whom they name now: the master of before may have closed because it is none any more."""
+        try:
+            await self.open()
+        except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
+            raise
+        except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
+            raise NotSentError(str(error)) from error
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read the answer to a command, and those to its companions, whatever they are."""
