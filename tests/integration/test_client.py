@@ -452,6 +452,7 @@ class Failing:
     steps: Sequence[Step]
     heads: list[bytes] = attrs.field(factory=list)
     paused: list[float] = attrs.field(factory=list)
+    close: Callable[[], None] = attrs.field(default=lambda: None)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -480,7 +481,7 @@ async def failing(*steps: Step) -> AsyncGenerator[Failing]:
     found = Failing(url="", steps=steps)
     server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
     async with server:
-        found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found.url, found.close = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", server.close
         yield found
 
 
@@ -632,6 +633,24 @@ async def test_where_no_connection_comes_about_nothing_was_sent() -> None:
         async with server.client(timeout=timedelta(seconds=2), retries=RetryRules(tries=1)) as accounts:
             with pytest.raises(NotReached, match="cannot be reached: ConnectionTimeoutError"):
                 await accounts.log_in(email=EMAIL, password="pw")
+
+
+async def test_what_aiohttp_has_sent_on_a_kept_connection_is_not_said_to_be_unsent() -> None:
+    async def end_for_good(*_: object) -> None:
+        server.close()
+        raise ConnectionError
+
+    async with (
+        failing(OK, end_for_good) as server,
+        aiohttp.ClientSession() as session,
+        server.client(session=session) as accounts,
+    ):
+        await accounts.me("t")
+        with pytest.raises(OutcomeUnknown, match="DELETE may have been sent before"):
+            await accounts.delete_me("t")
+        assert server.heads[1].startswith(b"DELETE ")
+        with pytest.raises(NotReached):
+            await accounts.log_in(email=EMAIL, password="pw")
 
 
 async def test_a_cookie_of_one_user_is_not_sent_for_another() -> None:

@@ -529,6 +529,16 @@ def test_who_stops_reading_hears_no_complaint(run: Run, store: str, tmp_path: Pa
     assert [line for line in said.splitlines() if "hashes of all passwords" not in line] == []
 
 
+def test_who_does_not_read_the_help_at_all_hears_no_complaint(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command(), cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
 FULL: Final = [
     "export",
     "users list",
@@ -537,7 +547,10 @@ FULL: Final = [
     "users revoke-sessions ada@example.com --yes",
     "openapi",
     "doctor",
+    "doctor --json",
     "completion bash",
+    "",
+    "users",
     "--help",
     "--version",
 ]
@@ -546,10 +559,9 @@ FULL: Final = [
 @pytest.mark.parametrize("args", FULL)
 def test_an_output_that_is_full_is_told_in_one_line(run: Run, store: str, tmp_path: Path, args: str) -> None:
     create(run)
+    usual = environment(store, PYTHONUNBUFFERED="")  # as where Python writes at the end what nobody has flushed
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command(*args.split()), env=environment(store), cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False
-        )
+        done = subprocess.run(command(*args.split()), env=usual, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     said = [line for line in done.stderr.decode().splitlines() if "hashes of all passwords" not in line]
     assert len(said) == 1

@@ -1,14 +1,18 @@
 """What a connection adds to redis-py's: replicas that confirm, and TLS that is checked."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvloop
 from redis.asyncio.connection import UnixDomainSocketConnection
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelManagedConnection
 
 from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
@@ -209,3 +213,66 @@ async def test_what_was_to_go_on_a_connection_that_is_being_closed_was_not_sent_
     connection._writer.transport.abort()
     with pytest.raises(NotSentError):
         await connection.send_command("PING")
+
+
+async def test_a_connection_that_breaks_while_it_is_made_is_not_made_again_and_again(valkey: Engine) -> None:
+    connection = a_connection(valkey.socket_path)
+    connect, made = connection._connect, 0
+
+    async def connect_and_break() -> None:
+        nonlocal made
+        made += 1
+        await connect()
+        connection._writer.transport.abort()
+
+    connection._connect = connect_and_break
+    with pytest.raises(NotSentError):
+        await connection.send_command("PING")
+    assert made == 1
+
+
+@asynccontextmanager
+async def answering(name: str) -> AsyncGenerator[tuple[str, int]]:
+    """A server that answers everything with its name."""
+    opened: list[asyncio.StreamWriter] = []
+    answered: list[asyncio.Future[None]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while said := await reader.read(4096):
+                writer.write(f"+{name}\r\n".encode() * len(re.findall(rb"\*\d+\r\n", said)))
+
+    def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        answered.append(asyncio.ensure_future(answer(reader, writer)))
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()
+        for writer in opened:
+            writer.transport.abort()
+        await asyncio.gather(*answered)
+        for writer in opened:
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def test_behind_sentinels_what_takes_the_place_of_a_closed_connection_goes_to_the_master_of_now() -> None:
+    async with answering("former") as former, answering("present") as present:
+        masters: list[tuple[str, int] | MasterNotFoundError] = [former, present, MasterNotFoundError()]
+
+        async def get_master_address() -> tuple[str, int]:
+            master = masters.pop(0)
+            if isinstance(master, Exception):
+                raise master
+            return master
+
+        pool = SimpleNamespace(is_master=True, check_connection=False, get_master_address=get_master_address)
+        kind: Any = taught(SentinelManagedConnection, Wait(replicas=0, milliseconds=0))
+        connection = kind(connection_pool=pool, socket_timeout=5, retry=no_retries())
+        await connection.connect()
+        connection._writer.transport.abort()
+        await connection.send_command("PING")
+        assert await connection.read_response() == b"present"
+        connection._writer.transport.abort()
+        with pytest.raises(NotSentError):
+            await connection.send_command("PING")

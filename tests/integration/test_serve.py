@@ -21,6 +21,7 @@ from tests.support.engines import PROGRAMS
 from tests.support.fakes import GOOD_PASSWORD
 from tests.support.redis_servers import free_port
 from tests.support.serving import (
+    RUN_SECONDS,
     Serve,
     children,
     clean_environment,
@@ -141,6 +142,22 @@ async def test_it_serves_though_nobody_can_be_told_that_it_is_ready(tmp_path: Pa
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "pickguard"),
+            *("serve", "--no-tls", "--port", "0", "--data-dir", "data"),
+        ],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"pickguard: the data directory data cannot be used: File too large\n"
 
 
 async def test_two_services_on_one_redis_give_an_address_to_one(tmp_path: Path, valkey: Engine) -> None:
@@ -441,8 +458,17 @@ from pickguard.__main__ import main
 fork = os.fork
 
 def fork_and_tell():
-    if pid := fork():
+    heard, told = os.pipe()
+    pid = fork()
+    if pid:
         os.kill(pid, signal.SIGTERM)
+    os.close(told)
+    if not pid:
+        os.read(heard, 1)  # until it was told, however late
+        if signal.SIGTERM not in signal.sigpending():
+            os.write(1, b"Python got it, and may have forgotten it")
+            os._exit(3)
+    os.close(heard)
     return pid
 
 os.fork = fork_and_tell

@@ -182,10 +182,23 @@ def test_who_is_refused_at_no_cost_cannot_fill_the_log(caplog: pytest.LogCapture
     assert (reached["source"], reached["left_out"]) == ("192.0.2.2", 1000 - MOST_FROM_ONE)
     for number in range(10 * MOST):
         flood(1, f"2001:db8::{number:x}")
-    assert len(logged(caplog)) == MOST - MOST_FROM_ONE - 2
+    assert len(logged(caplog)) == MOST - MOST_FROM_ONE - 1
     # What an account has lived through is written whatever else goes on.
     events.publish(UserRegistered(user_id=USER_ID, at=NOW))
     assert [each["event"] for each in logged(caplog)] == ["UserRegistered"]
     clock.now = EVERY_SECONDS
     flood(2, "192.0.2.1")
-    assert [each.get("left_out") for each in logged(caplog)] == [10 * MOST - (MOST - MOST_FROM_ONE - 2), None]
+    assert [each.get("left_out") for each in logged(caplog)] == [10 * MOST - (MOST - MOST_FROM_ONE - 1), None]
+
+
+def test_a_flood_of_one_kind_hides_none_of_another(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pickguard.events")
+    events = LoggedEvents(clock=Ticks())
+    for number in range(10 * MOST):
+        events.publish(LimitReached(user_id=None, at=NOW, client=Client(ip=f"2001:db8::{number:x}"), limit=Limit.RESETS))
+    assert len(logged(caplog)) == MOST
+    events.publish(LimitReached(user_id=USER_ID, at=NOW, client=Client(ip="2001:db8::1"), limit=Limit.RUN))
+    events.publish(ServiceRefused(user_id=None, at=NOW, client=Client(ip="2001:db8::1")))
+    reached, refused = logged(caplog)
+    assert (reached["limit"], reached["subject"], reached.get("left_out")) == ("run", str(USER_ID), None)
+    assert (refused["event"], refused.get("left_out")) == ("ServiceRefused", None)

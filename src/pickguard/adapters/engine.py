@@ -144,8 +144,11 @@ class Engine:
                         "another directory with --data-dir"
                     ) from None
                 time.sleep(0.05)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:  # the disk is full, for one
+            raise EngineError(f"the data directory {self._data_dir} cannot be used: {error.strerror}") from error
 
     def _start(self, program: Path) -> None:
         data_dir = self._data_dir.resolve()

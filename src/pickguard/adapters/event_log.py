@@ -13,6 +13,7 @@ from uuid import UUID
 import attrs
 
 from pickguard.domain.model.events import Event, LimitReached, ServiceRefused
+from pickguard.domain.model.limits import Limit
 
 EVENTS_LOGGER = "pickguard.events"
 logger = logging.getLogger(EVENTS_LOGGER)
@@ -24,8 +25,8 @@ EVERY_SECONDS: Final = 10.0
 """The time for which lines are counted that anybody can cause."""
 MOST_FROM_ONE: Final = 10
 """Of those, from one network address and of one kind, so many in that time."""
-MOST: Final = 100
-"""And so many altogether."""
+MOST: Final = 50
+"""And of one kind, so many from all. Each kind has its own, so that none can be hidden behind another."""
 _UNLIMITED: Final = (LimitReached, ServiceRefused)
 """What anybody can cause as often as they like, at no cost: nothing else stands between them and a full disk."""
 
@@ -55,9 +56,10 @@ class LoggedEvents:
         if logger.isEnabledFor(logging.INFO):
             left_out = 0
             if isinstance(event, _UNLIMITED):
-                if not self._sluice.admits(type(event), event.client.ip):
+                kind = event.limit if isinstance(event, LimitReached) else type(event)
+                if not self._sluice.admits(kind, event.client.ip):
                     return
-                left_out = self._sluice.left_out(type(event))
+                left_out = self._sluice.left_out(kind)
             content = {
                 "event": type(event).__name__,
                 "time": event.at,
@@ -73,28 +75,34 @@ class LoggedEvents:
             logger.info("%s", json.dumps(fields), extra={"fields": fields})
 
 
+_Kind = Limit | type[Event]
+
+
 class _Sluice:
-    """Lets so many lines through in a time, and counts the others."""
+    """Lets so many lines of each kind through in a time, and counts the others."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until = clock()
-        self._admitted: Counter[tuple[type[Event], str | None]] = Counter()
-        self._left_out: Counter[type[Event]] = Counter()
+        self._admitted: Counter[tuple[_Kind, str | None]] = Counter()
+        self._of_kind: Counter[_Kind] = Counter()
+        self._left_out: Counter[_Kind] = Counter()
 
-    def admits(self, kind: type[Event], source: str | None) -> bool:
+    def admits(self, kind: _Kind, source: str | None) -> bool:
         """Tell whether a line may be written; it counts as written."""
         now = self._clock()
         if now >= self._until:
             self._until = now + EVERY_SECONDS
             self._admitted.clear()
-        if self._admitted[kind, source] >= MOST_FROM_ONE or self._admitted.total() >= MOST:
+            self._of_kind.clear()
+        if self._admitted[kind, source] >= MOST_FROM_ONE or self._of_kind[kind] >= MOST:
             self._left_out[kind] += 1
             return False
         self._admitted[kind, source] += 1
+        self._of_kind[kind] += 1
         return True
 
-    def left_out(self, kind: type[Event]) -> int:
+    def left_out(self, kind: _Kind) -> int:
         """Return how many were not written since the last that was, and forget them."""
         return self._left_out.pop(kind, 0)
 

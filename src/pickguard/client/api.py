@@ -44,6 +44,8 @@ FORM: Final = "application/x-www-form-urlencoded"
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 IDLE_SECONDS: Final = 30.0
 """How long a connection is kept for the next request; shorter than the service and usual proxies keep it."""
+_SENT_AGAIN: Final = {"DELETE"}
+"""What changes something and is sent a second time by aiohttp, on sessions that are not the client's own."""
 GATEWAY_FAILURES: Final = {502, 503, 504}
 """What a proxy in front answers with where the service does not."""
 
@@ -126,7 +128,8 @@ class PickguardClient:
                 request of its own within 3 seconds.
             retries: When a request is sent again.
             session: Used in place of one of the client's own, and not closed by it. aiohttp sends what it takes to be
-                idempotent a second time by itself on a session like this, where a connection that was kept has broken.
+                idempotent a second time by itself on a session like this, where a connection that was kept has broken. So a
+                DELETE for which there is no connection is `OutcomeUnknown` there: it may have been sent before.
             user_agent: What the client calls itself; users see it in the list of their sessions.
             allow_plain_http: Without it, ``http://`` is for this machine only: whoever can read a token on its way is the user.
 
@@ -440,6 +443,8 @@ class PickguardClient:
             return _Failed(error=NotReached(reason), failure=None)
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             reason = f"{self._base} cannot be reached: {_reason(error)}"
+            if self._given_session is not None and method in _SENT_AGAIN:  # before, on a connection that was kept and broke
+                return _Failed(error=OutcomeUnknown(f"{reason}; {method} may have been sent before"), failure=Failure.UNKNOWN)
             return _Failed(error=NotReached(reason), failure=Failure.NOT_SENT)
         if isinstance(error, TimeoutError):
             reason = f"{self._base} did not answer {method} within {limit.total_seconds():.1f} s"

@@ -72,10 +72,7 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(format="pickguard: %(message)s", level=logging.WARNING)  # what is not worth a word is not said
     try:
-        status = cli.main(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(MISUSED)
+        status = _run()
     except click.UsageError as error:
         say(f"{error.format_message()}{_where_help_is(error.ctx)}")
         sys.exit(error.exit_code)
@@ -91,6 +88,17 @@ def main() -> NoReturn:
         say(f"the output cannot be written: {error.strerror}; what else it was to do may have been done")
         sys.exit(FAILED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _run() -> object:
+    try:
+        return cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        try:
+            click.echo(error.format_message())
+        except BrokenPipeError:  # whoever read has stopped, of which nobody is told
+            let_go(sys.stdout)
+        return MISUSED
 
 
 def _open_what_is_closed() -> None:

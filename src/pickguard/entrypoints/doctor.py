@@ -21,12 +21,12 @@ The ids of findings and the kinds of irregularities do not change. There is no s
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import attrs
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -137,7 +137,7 @@ def examine(settings: Settings, *, as_json: bool, scan: bool, repair: bool) -> i
         where = f"--store {settings.shown_store}: " if settings.store else ""
         raise DoctorError(f"{where}{error}") from error
     if as_json:
-        sys.stdout.write(f"{json.dumps(_document(report), indent=2)}\n")
+        click.echo(json.dumps(_document(report), indent=2))
     else:
         _print(report, Console())
     if report.error is not None:

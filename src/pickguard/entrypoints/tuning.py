@@ -25,7 +25,6 @@ import json
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -138,7 +138,7 @@ def tune(settings: Settings, *, target: timedelta, memory_mib: int | None, budge
             budget=budget,
         )
     if as_json:
-        sys.stdout.write(f"{json.dumps(document(tuning), indent=2)}\n")
+        click.echo(json.dumps(document(tuning), indent=2))
     else:
         _print(tuning, Console())
 

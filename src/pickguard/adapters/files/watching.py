@@ -15,6 +15,8 @@ LOOK_SECONDS: Final = 1.0
 class WatchedFiles(Generic[_Content]):
     """What some files hold, all together. A change counts within a second, and no signal is needed for it.
 
+    They are looked at when somebody asks, so nothing is told of a change before somebody does.
+
     Where a file has become unreadable or wrong, that is told once, and what was known before holds: a slip of the hand must not
     shut everybody out.
     """

@@ -38,6 +38,7 @@ class Companions(AbstractConnection):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._asked = self._waits = False
+        self._is_being_made = False
         self._former: asyncio.BaseProtocol | None = None
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
@@ -45,6 +46,7 @@ class Companions(AbstractConnection):
         packed_for = self._asked, self._waits  # in a Cluster, a command is packed before its connection is made
         asking = _ASKING.get()
         _ASKING.set(False)  # it is for the command, not for what makes the connection
+        self._is_being_made = True
         try:
             await super().connect_check_health(*args, **options)
         except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
@@ -52,6 +54,7 @@ class Companions(AbstractConnection):
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
             raise NotSentError(str(error)) from error
         finally:
+            self._is_being_made = False
             _ASKING.set(asking)
         self._asked, self._waits = packed_for
 
@@ -100,6 +103,11 @@ class Companions(AbstractConnection):
         # the next connection to get that number hears nothing (python/cpython#136234).
         if self._writer is not None and self._writer.transport.is_closing():
             await self.disconnect(nowait=True)
+            if not self._is_being_made:
+                await self._open_anew()
+        if self._is_being_made and not self.is_connected:
+            # To begin anew in the middle of a beginning would have no end where a server resets every connection.
+            raise RedisConnectionError("the connection was closed while it was made")
         try:
             await super().send_packed_command(*args, **options)
         except (AttributeError, RuntimeError, TypeError) as error:
@@ -108,6 +116,15 @@ class Companions(AbstractConnection):
             # In a Cluster, redis-py closes connections to a node that failed, some of them while others begin to use them. Of a
             # connection that is being closed, uvloop says RuntimeError, and asyncio TypeError from Python 3.12 on.
             raise RedisConnectionError("the connection was closed while a command was sent") from error
+
+    async def _open_anew(self) -> None:
+        """Connect, behind sentinels to whom they name now: the master of before may have closed because it is none any more."""
+        try:
+            await self.open()
+        except (AuthenticationError, AuthorizationError, BusyLoadingError, NotSentError):
+            raise
+        except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError) as error:
+            raise NotSentError(str(error)) from error
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read the answer to a command, and those to its companions, whatever they are."""

@@ -11,11 +11,11 @@ import pytest
 from pickguard.domain.model.accounts import Account
 from pickguard.domain.model.errors import InvalidCursor
 from pickguard.domain.model.identifiers import UserId
-from pickguard.domain.model.users import User
+from pickguard.domain.model.users import EmailAddress, User
 from pickguard.ports.accounts import AccountRepository
 from pickguard.ports.directory import AccountDirectory, DirectoryEntry, DirectoryPage
 from pickguard.testing.accounts import an_account, ending, operation, renamed
-from pickguard.testing.contracts.account_repository import added, stored, until_gone
+from pickguard.testing.contracts.account_repository import added, before_its_end, stored, until_gone
 from pickguard.testing.contracts.overriding import overridable
 
 MOST_PAGES = 10_000
@@ -113,11 +113,15 @@ class AccountDirectoryContract:
         self, accounts: AccountRepository, directory: AccountDirectory
     ) -> None:
         staying = an_account("staying@example.com")
-        ends = ending(an_account(sessions=1), in_=timedelta(milliseconds=2000))
-        for account in (staying, ends):
+        await accounts.add(staying, operation=operation())
+
+        async def add(email: EmailAddress, span: timedelta) -> Account:
+            account = ending(an_account(email.value, sessions=1), in_=span)
             await accounts.add(account, operation=operation())
-        assert {entry.user.id for entry in await listed(directory)} == {staying.user.id, ends.user.id}
-        await until_gone(accounts, ends)
+            assert {entry.user.id for entry in await listed(directory)} == {staying.user.id, account.user.id}
+            return account
+
+        await until_gone(accounts, await before_its_end(add))
         assert [entry.user for entry in await listed(directory)] == [staying.user]
 
     @pytest.mark.asyncio

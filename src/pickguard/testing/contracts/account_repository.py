@@ -146,6 +146,22 @@ async def until_gone(accounts: AccountRepository, account: Account) -> None:
         assert datetime.now(UTC) > account.user.deletes_at - timedelta(milliseconds=100)
 
 
+async def before_its_end(begin: Callable[[EmailAddress, timedelta], Awaitable[Result]]) -> Result:
+    """Do what has to be done with an account before its end, which is so long from now on.
+
+    Where a slow store had no time for it, do it again with another account that ends later.
+    """
+    clock = asyncio.get_running_loop().time
+    for number, seconds in enumerate((1.5, 6)):
+        began = clock()
+        try:
+            return await begin(EmailAddress.parse(f"ends{number}@example.com"), timedelta(seconds=seconds))
+        except (AssertionError, Conflict):
+            if clock() - began < seconds - 0.1:  # by as much as two clocks of one machine may differ
+                raise
+    return await begin(EmailAddress.parse("ends@example.com"), timedelta(seconds=25))
+
+
 class AccountRepositoryContract:
     """Tests of single calls, of races between them, and of the use cases on top. Subclass it as ``Test…``.
 
@@ -470,19 +486,27 @@ class AccountRepositoryContract:
 
     @pytest.mark.asyncio
     async def test_an_account_that_was_added_with_an_end_is_gone_then(self, accounts: AccountRepository) -> None:
-        account = ending(an_account(sessions=1), in_=timedelta(milliseconds=1500))
-        assert_same(account, (await added(accounts, account)).account)
+        async def add(email: EmailAddress, span: timedelta) -> Account:
+            account = ending(an_account(email.value, sessions=1), in_=span)
+            assert_same(account, (await added(accounts, account)).account)
+            return account
+
+        account = await before_its_end(add)
         await until_gone(accounts, account)
         assert await seen(accounts, account, account.user.email) == (None, None, None, None)
 
     @pytest.mark.asyncio
     async def test_an_end_that_is_put_off_is_the_later_one(self, accounts: AccountRepository) -> None:
-        before = await added(accounts, an_account())
-        soon = ending(before.account, in_=timedelta(milliseconds=2000))
-        await accounts.save(before, soon, operation=operation())
-        later = ending(soon, in_=timedelta(days=1))
-        await accounts.save(await stored(accounts, soon), later, operation=operation())
-        other = ending(an_account("other@example.com"), in_=timedelta(milliseconds=2100))
+        async def put_off(email: EmailAddress, span: timedelta) -> tuple[Account, timedelta]:
+            before = await added(accounts, an_account(email.value))
+            soon = ending(before.account, in_=span)
+            await accounts.save(before, soon, operation=operation())
+            later = ending(soon, in_=timedelta(days=1))
+            await accounts.save(await stored(accounts, soon), later, operation=operation())
+            return later, span
+
+        later, span = await before_its_end(put_off)
+        other = ending(an_account("other@example.com"), in_=span + timedelta(milliseconds=100))
         await accounts.add(other, operation=operation())
         await until_gone(accounts, other)  # by then the first would be gone as well
         assert_same(later, (await stored(accounts, later)).account)
