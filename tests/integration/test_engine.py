@@ -1,5 +1,6 @@
 """The embedded engine by itself: what it does when its server misbehaves."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,28 @@ def test_nothing_of_it_runs_on_when_it_was_closed(data_dir: Path) -> None:
         assert engine._guard is not None
         pids = [engine._process.pid, engine._guard.pid]
     assert subprocess.run(["ps", "-o", "pid=", "-p", ",".join(map(str, pids))], capture_output=True, check=False).stdout == b""
+
+
+KILLED_WHILE_IT_STOPS = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from pickguard.adapters.engine import Engine
+
+def die(_: subprocess.Popen) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with Engine(Path(sys.argv[1])) as engine:
+    print(engine._process.pid, flush=True)
+    subprocess.Popen.terminate = die
+"""
+
+
+def test_it_does_not_outlive_a_service_that_is_killed_while_it_stops(data_dir: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_STOPS, data_dir], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert int(killed.stdout)
+    with Engine(data_dir):  # nothing is left that holds the directory
+        pass
 
 
 def test_a_long_path_is_reached_by_a_short_link_that_goes_with_it(data_dir: Path) -> None:

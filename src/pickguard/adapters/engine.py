@@ -79,7 +79,6 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         """End the server, as gently as it lets us, and free the data directory."""
-        self._end_guard()
         if self._process is not None:
             self._process.terminate()
             try:
@@ -88,6 +87,7 @@ class Engine:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+        self._end_guard()  # not before: whoever is killed meanwhile would leave the server to nobody
         self._unlink()
         if self._lock is not None:
             os.close(self._lock)
