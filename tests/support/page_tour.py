@@ -88,6 +88,8 @@ async def tour(stage: Stage, page: Page) -> AsyncIterator[str]:
     """Lead a page through every page that there is, in every state that looks different; yield the name of each."""
     for part in (_tour_outside, _tour_inside, _tour_of_links):
         async for name in part(stage, page):
+            # A click waits until the next page begins to come, and no longer; its stylesheet may be under way.
+            await page.wait_for_load_state("load")
             yield name
 
 
