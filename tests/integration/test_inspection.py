@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pickguard import AccountsError, StoreUnavailable
-from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.claims import LEASE
 from pickguard.adapters.redis.clients import Node, StoreClient
@@ -89,18 +88,6 @@ class Store(StoreClient):
 
     async def aclose(self) -> None:
         """Nothing of its own is open."""
-
-
-@pytest.fixture
-async def direct(engine: Engine) -> AsyncGenerator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis(unix_socket_path=str(engine.socket_path)) as client:
-        yield client
-
-
-@pytest.fixture
-async def client(engine: Engine) -> AsyncGenerator[StoreClient]:
-    async with open_client(engine.url, connections=16, connect_timeout=5 * SECOND, command_timeout=5 * SECOND) as client:
-        yield client
 
 
 async def look(client: StoreClient, *, repair: bool = False) -> Inspection:

@@ -1,7 +1,7 @@
 """Accounts that their server erases at a time: whatever happens, one is as before or as after, and gone at its end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import pytest
 import redis.asyncio
 
 from pickguard import OutcomeUnknown, StoreUnavailable
-from pickguard.adapters.engine import Engine
 from pickguard.adapters.redis import scripts
 from pickguard.adapters.redis.accounts import RedisAccounts
 from pickguard.adapters.redis.clients import StoreClient
@@ -41,18 +40,6 @@ def schedule(account: Account) -> Account:
 
 def restore(account: Account) -> Account:
     return ending(account, in_=None)
-
-
-@pytest.fixture
-async def direct(engine: Engine) -> AsyncGenerator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis(unix_socket_path=str(engine.socket_path)) as client:
-        yield client
-
-
-@pytest.fixture
-async def client(engine: Engine) -> AsyncGenerator[StoreClient]:
-    async with open_client(engine.url, connections=16, connect_timeout=5 * SECOND, command_timeout=5 * SECOND) as client:
-        yield client
 
 
 async def before_the(change: Change, client: Any) -> Snapshot:

@@ -78,12 +78,6 @@ async def opened(url: str, *, wait_replicas: int = 0) -> AsyncGenerator[RedisRat
 
 
 @pytest.fixture
-async def direct(engine: Engine) -> AsyncGenerator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis(unix_socket_path=str(engine.socket_path)) as client:
-        yield client
-
-
-@pytest.fixture
 async def limiter(engine: Engine) -> AsyncGenerator[RateLimiter]:
     async with opened(engine.url) as limiter:
         yield limiter

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar, overload
@@ -216,7 +217,7 @@ class PickguardClient:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         body = {"name": name, "email": email, "password": password}
         answer = await self._call("POST", "/v1/users", body=body, headers=headers, repeatable=True, expected=(201, 202))
-        return None if answer.status == 202 else _read(answer, User.read)  # noqa: PLR2004 (Accepted)
+        return None if answer.status == HTTPStatus.ACCEPTED else _read(answer, User.read)
 
     @overload
     async def me(self, token: str) -> User: ...
@@ -227,7 +228,7 @@ class PickguardClient:
         headers = {} if if_none_match is None else {"If-None-Match": if_none_match}
         expected = (200,) if if_none_match is None else (200, 304)
         answer = await self._call("GET", ME, token=token, headers=headers, repeatable=True, expected=expected)
-        return None if answer.status == 304 else _read_tagged(answer)  # noqa: PLR2004 (Not Modified)
+        return None if answer.status == HTTPStatus.NOT_MODIFIED else _read_tagged(answer)
 
     async def change_me(
         self,
@@ -256,7 +257,9 @@ class PickguardClient:
         """
         headers = {} if if_match is None else {"If-Match": if_match}
         answer = await self._call("DELETE", ME, token=token, headers=headers, expected=(202, 204))
-        return None if answer.status == 204 else _read(answer, lambda content: take_moment(content, "deletes_at"))  # noqa: PLR2004
+        if answer.status == HTTPStatus.NO_CONTENT:
+            return None
+        return _read(answer, lambda content: take_moment(content, "deletes_at"))
 
     async def restore(self, *, email: str, password: str) -> LoggedIn:
         """Keep an account that was deleted and is not gone yet, and log in to it; one that was not deleted is logged in to.
@@ -375,7 +378,7 @@ class PickguardClient:
             answer = await self._send(self._request("GET", path), self._timeout)
         except (aiohttp.ClientError, TimeoutError):
             return False
-        return answer.status == 200  # noqa: PLR2004 (OK)
+        return answer.status == HTTPStatus.OK
 
     # How
 
@@ -576,7 +579,7 @@ def _read_tagged(answer: _Answer) -> User:
 def _error_of(answer: _Answer) -> ClientError:
     """Return the error that an answer stands for, which is none of those expected."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == PROBLEM and answer.status >= 400:  # noqa: PLR2004 (where errors begin)
+    if kind == PROBLEM and answer.status >= HTTPStatus.BAD_REQUEST:
         try:
             return _read(answer, lambda content: _problem_of(answer, content))
         except UnexpectedAnswer:

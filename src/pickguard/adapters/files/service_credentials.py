@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pickguard.adapters.files.watching import WatchedFiles
+from pickguard.adapters.files.watching import WatchedFiles, raise_unless_file
 from pickguard.domain.model.service_credentials import ServiceCredentials
 
 logger = logging.getLogger("pickguard.services")
@@ -19,9 +19,7 @@ MAX_BYTES: Final = 1024 * 1024
 def read_service_credentials(path: Path) -> ServiceCredentials:
     """Read a file of credentials. Raises `ValueError` that says in one line what is wrong with it."""
     try:
-        # A pipe would never end.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"{path} is no file")
+        raise_unless_file(path)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:

@@ -1,5 +1,6 @@
 """What is read from files, and read again when one of them has changed."""
 
+import contextlib
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -59,8 +60,8 @@ class WatchedFiles(Generic[_Content]):
         self._marks = marks  # whatever comes of it: a fault is told once
         try:
             for path in self._paths:
-                if _is_something_else(path):
-                    raise ValueError(f"{path} is no file")  # noqa: TRY301 (a pipe would be waited for)
+                with contextlib.suppress(OSError):  # of what cannot be looked at, whoever reads it says why
+                    raise_unless_file(path)
             self._known = self._read()
         except ValueError as error:
             self._failed(error)
@@ -71,12 +72,10 @@ class WatchedFiles(Generic[_Content]):
         return tuple(map(_mark, self._paths))
 
 
-def _is_something_else(path: Path) -> bool:
-    """Tell whether what is there is no file. What cannot be looked at, whoever reads it says why."""
-    try:
-        return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
+def raise_unless_file(path: Path) -> None:
+    """Raise `ValueError` for what is no file, such as a pipe, which would be waited for; `OSError` as `Path.stat` does."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is no file")
 
 
 def _mark(path: Path) -> tuple[int, ...]:
